@@ -33,7 +33,9 @@ class Limits:
         """Return `value` if it is at most the limit called `name`, else raise `LimitError`."""
         limit = int(getattr(self, name))
         if value > limit:
-            raise LimitError(f"{what}: {value} is above the limit of {limit} ({name}); raise it with Limits({name}=...)")
+            raise LimitError(
+                f"{what}: {value} is above the limit of {limit} ({name}); raise it with Limits({name}=...)"
+            )
         return value
 
 

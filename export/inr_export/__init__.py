@@ -1,0 +1,1 @@
+"""Turn a trained model into a .nvb file and prove that it plays."""

@@ -1,0 +1,1 @@
+"""The command `inr-play`: sinks, benchmark, comparison."""

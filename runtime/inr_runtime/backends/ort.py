@@ -1,0 +1,113 @@
+"""ONNX Runtime on any CPU."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from inr_runtime.errors import BackendError, MissingExtraError
+from inr_runtime.graph import make_model
+from inr_runtime.lower import OUTPUT, Array, Lowered
+
+
+def import_onnxruntime() -> Any:
+    """The onnxruntime module, or `MissingExtraError` with the pip line."""
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise MissingExtraError("no inference engine is installed; run: pip install 'inr-video[cpu]'") from error
+    return onnxruntime
+
+
+class OrtBackend:
+    """A lowered graph in an ONNX Runtime session on the CPU.
+
+    threads: 0 = all cores. Raises `MissingExtraError`, or `BackendError` where the session refuses the graph.
+    """
+
+    def __init__(self, lowered: Lowered, threads: int = 0) -> None:
+        ort = import_onnxruntime()
+        ort.set_default_logger_severity(3)
+        # The session reads these arrays in place: without this reference most pixels turn wrong, with no error.
+        self._weights = _as_values(ort, lowered.initializers)
+        options = _session_options(ort, lowered, threads)
+        options.add_external_initializers(list(self._weights), [value for value, _ in self._weights.values()])
+        try:
+            model = lowered.model.SerializeToString()
+            self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        except Exception as error:
+            raise BackendError(f"ONNX Runtime refused the graph: {_first_line(error)}") from error
+        self._name = f"onnxruntime {ort.__version__} {lowered.target.name}"
+
+    @property
+    def name(self) -> str:
+        """Engine, version and target."""
+        return self._name
+
+    def run(self, inputs: dict[str, NDArray[np.float32]]) -> NDArray[np.uint8]:
+        """Sampled inputs by name to frames, uint8 (batch, H, W, 3)."""
+        try:
+            (frames,) = self._session.run([OUTPUT], inputs)
+        except Exception as error:
+            raise BackendError(f"ONNX Runtime failed on a frame: {_first_line(error)}") from error
+        return np.asarray(frames, np.uint8)
+
+    def close(self) -> None:
+        """Free the session, then the weights it read."""
+        del self._session
+        self._weights.clear()
+
+
+def _as_values(ort: Any, arrays: Mapping[str, Array]) -> dict[str, tuple[Any, Array]]:
+    contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    return {name: (ort.OrtValue.ortvalue_from_numpy(array), array) for name, array in contiguous.items()}
+
+
+def _session_options(ort: Any, lowered: Lowered, threads: int) -> Any:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if lowered.target.precision == "int8" and int8_saturates():
+        options.add_session_config_entry("session.x64quantprecision", "1")
+    return options
+
+
+@functools.lru_cache(maxsize=1)
+def int8_saturates() -> bool:
+    """Whether this CPU's int8 kernels overflow their 16-bit partial sums (x86-64 with neither VNNI nor AMX).
+
+    Found by running a convolution whose pairs of products exceed 16 bits; such CPUs are then set to exact arithmetic,
+    which is slower (about the speed of float32).
+    """
+    ort = import_onnxruntime()
+    channels = 64
+    names = ["x", "sx", "zx", "w", "sw", "zw", "sy", "zy"]
+    node = helper.make_node("QLinearConv", names, ["y"])
+    constants = {
+        "sx": np.float32(1),
+        "zx": np.uint8(0),
+        "w": np.full((8, channels, 1, 1), 127, np.int8),
+        "sw": np.float32(1),
+        "zw": np.int8(0),
+        "sy": np.float32(channels * 127),
+        "zy": np.uint8(0),
+    }
+    tensors = [numpy_helper.from_array(np.asarray(v), k) for k, v in constants.items()]
+    x = helper.make_tensor_value_info("x", TensorProto.UINT8, [1, channels, 8, 8])
+    y = helper.make_tensor_value_info("y", TensorProto.UINT8, [1, 8, 8, 8])
+    model = make_model(helper.make_graph([node], "probe", [x], [y], tensors))
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    result = session.run(None, {"x": np.full((1, channels, 8, 8), 255, np.uint8)})[0]
+    return bool((result != 255).any())
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

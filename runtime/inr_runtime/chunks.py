@@ -1,0 +1,198 @@
+"""Payloads of the header chunks, each writer beside its reader; laid out in the docstring of `format.py`."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+
+from inr_runtime.errors import FormatError
+from inr_runtime.graph import CanonicalGraph
+from inr_runtime.info import MATRICES, VideoInfo
+from inr_runtime.int8plan import Range, activation_parameters
+from inr_runtime.limits import Limits
+from inr_runtime.wire import Reader, Writer, deflate, inflate
+
+MEDIA_KINDS = ("video", "image", "audio")
+
+
+@dataclass(frozen=True)
+class Header:
+    """All of a file but its segments.
+
+    model: name of the representation, for people. file_id: 16 random bytes that segments repeat. ranges: per graph
+    number, (low, high) by edge name; empty where the file was made without int8. meta: texts about the making.
+    """
+
+    info: VideoInfo
+    model: str
+    file_id: bytes
+    graphs: tuple[CanonicalGraph, ...] = ()
+    ranges: Mapping[int, Mapping[str, Range]] = field(default_factory=dict)
+    meta: Mapping[str, str] = field(default_factory=dict)
+    media: str = "video"
+
+
+@dataclass(frozen=True)
+class IndexEntry:
+    """Where a segment stands: offset and length of its chunk in bytes, and its frames."""
+
+    offset: int
+    length: int
+    first_frame: int
+    frame_count: int
+    random_access: bool = True
+    preroll: int = 0
+
+
+def encode_info(header: Header) -> bytes:
+    """INFO."""
+    info = header.info
+    w = Writer().raw(bytes([MEDIA_KINDS.index(header.media)]))
+    w.varint(info.width).varint(info.height).varint(info.frame_count).fraction(info.fps).fraction(info.pixel_aspect)
+    tags = (info.primaries, info.transfer, info.matrix_tag, MATRICES.index(info.matrix_used))
+    w.raw(bytes([*tags, info.full_range, info.bit_depth]))
+    return w.text(header.model).raw(header.file_id).bytes_()
+
+
+def decode_info(payload: bytes, limits: Limits) -> Header:
+    """INFO; gives a header without graphs."""
+    r = Reader(payload, "INFO")
+    kind = r.raw(1)[0]
+    width, height, count = r.varint(), r.varint(), r.varint()
+    fps, aspect = r.fraction(), r.fraction()
+    primaries, transfer, matrix_tag, matrix_used, full_range, depth = r.raw(6)
+    model, file_id = r.text(limits.name_bytes), r.raw(16)
+    r.end()
+    if kind >= len(MEDIA_KINDS) or matrix_used >= len(MATRICES) or full_range > 1 or not 1 <= depth <= 16:
+        raise FormatError("INFO: a field holds a value that this version does not know")
+    if min(width, height, count) < 1:
+        raise FormatError(f"INFO: expected a positive size and frame count, found {width}x{height}, {count} frames")
+    limits.check("pixels", width * height, "INFO")
+    limits.check("frames", count, "INFO")
+    info = VideoInfo(width, height, count, fps, pixel_aspect=aspect, primaries=primaries, transfer=transfer)
+    info = replace(info, matrix_tag=matrix_tag, matrix_used=MATRICES[matrix_used])
+    info = replace(info, full_range=bool(full_range), bit_depth=depth)
+    return Header(info, model, file_id, media=MEDIA_KINDS[kind])
+
+
+def encode_times(pts: Sequence[int], time_base: Fraction) -> bytes:
+    """TIME."""
+    w = Writer().signed(pts[0])
+    for before, after in zip(pts, pts[1:], strict=False):
+        w.varint(after - before)
+    return Writer().fraction(time_base).raw(deflate(w.bytes_())).bytes_()
+
+
+def decode_times(payload: bytes, header: Header, limits: Limits) -> Header:
+    """TIME; gives the header with pts."""
+    r = Reader(payload, "TIME")
+    time_base = r.fraction()
+    steps = Reader(inflate(r.raw(r.left), "chunk_bytes", limits, "TIME"), "TIME")
+    count = header.info.frame_count
+    if count > steps.left:
+        raise FormatError(f"TIME: expected {count} times, found at most {steps.left}")
+    pts = [steps.signed()]
+    for _ in range(count - 1):
+        pts.append(pts[-1] + steps.varint(1 << 40))
+        if pts[-1] == pts[-2]:
+            raise FormatError("TIME: two frames share a time")
+    steps.end()
+    return replace(header, info=replace(header.info, pts=tuple(pts), time_base=time_base))
+
+
+def encode_graphs(graphs: Sequence[CanonicalGraph]) -> bytes:
+    """GRPH."""
+    w = Writer().varint(len(graphs))
+    for graph in graphs:
+        w.raw(bytes([0, 0])).raw(graph.digest).blob(deflate(graph.to_bytes()))
+    return w.bytes_()
+
+
+def decode_graphs(payload: bytes, header: Header, limits: Limits) -> Header:
+    """GRPH; every graph is validated and rebuilt, and gives frames of the header's size."""
+    r = Reader(payload, "GRPH")
+    graphs = []
+    for _ in range(limits.check("graphs", r.varint(), "GRPH")):
+        role, output = r.raw(2)
+        digest = r.raw(16)
+        data = inflate(r.blob(r.left), "graph_bytes", limits, "GRPH")
+        graph = CanonicalGraph.from_bytes(data, limits)
+        if (role, output) != (0, 0) or graph.digest != digest:
+            raise FormatError("GRPH: unknown role or output, or the digest does not match the graph")
+        if graph.size != (header.info.width, header.info.height):
+            raise FormatError(f"GRPH: the graph makes {graph.size} pixels, the header says otherwise")
+        graphs.append(graph)
+    r.end()
+    if not graphs:
+        raise FormatError("GRPH: no graph")
+    return replace(header, graphs=tuple(graphs))
+
+
+def encode_ranges(graph: int, ranges: Mapping[str, Range]) -> bytes:
+    """ACTR."""
+    w = Writer().varint(graph).varint(len(ranges))
+    for edge, (low, high) in ranges.items():
+        w.raw(edge[:1].encode()).varint(int(edge[1:])).raw(struct.pack("<ff", low, high))
+    return w.bytes_()
+
+
+def decode_ranges(payload: bytes, header: Header, limits: Limits) -> Header:
+    """ACTR; ranges must be finite, ordered and name edges of their graph."""
+    r = Reader(payload, "ACTR")
+    number = r.varint(limits.graphs)
+    if number >= len(header.graphs) or number in header.ranges:
+        raise FormatError(f"ACTR: graph {number} does not exist or has ranges already")
+    ranges: dict[str, Range] = {}
+    for _ in range(limits.check("graph_nodes", r.varint(), "ACTR")):
+        letter = r.raw(1).decode("latin-1")
+        edge = f"{letter}{r.varint()}"
+        low, high = struct.unpack("<ff", r.raw(8))
+        if edge not in header.graphs[number].shapes or not low <= high:
+            raise FormatError(f"ACTR: edge {edge!r} is unknown or its range [{low}, {high}] is not ordered")
+        activation_parameters((low, high))
+        ranges[edge] = (low, high)
+    r.end()
+    return replace(header, ranges={**header.ranges, number: ranges})
+
+
+def encode_index(entries: Sequence[IndexEntry]) -> bytes:
+    """INDX."""
+    w = Writer().varint(len(entries))
+    for e in entries:
+        w.varint(e.offset).varint(e.length).varint(e.first_frame).varint(e.frame_count)
+        w.raw(bytes([e.random_access])).varint(e.preroll)
+    return w.bytes_()
+
+
+def decode_index(payload: bytes, limits: Limits) -> tuple[IndexEntry, ...]:
+    """INDX."""
+    r = Reader(payload, "INDX")
+    entries = []
+    for _ in range(limits.check("segments", r.varint(), "INDX")):
+        offset, length, first, count = r.varint(), r.varint(), r.varint(), r.varint()
+        random_access = r.raw(1)[0]
+        if count < 1 or random_access > 1:
+            raise FormatError("INDX: an empty segment or an unknown flag")
+        entries.append(IndexEntry(offset, length, first, count, bool(random_access), r.varint()))
+    r.end()
+    return tuple(entries)
+
+
+def encode_meta(meta: Mapping[str, str]) -> bytes:
+    """meta."""
+    return deflate(json.dumps(dict(meta), sort_keys=True).encode())
+
+
+def decode_meta(payload: bytes, header: Header, limits: Limits) -> Header:
+    """meta."""
+    data = inflate(payload, "text_bytes", limits, "meta")
+    try:
+        meta = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise FormatError("meta: not JSON") from error
+    if not isinstance(meta, dict) or not all(isinstance(v, str) for v in meta.values()):
+        raise FormatError("meta: expected an object of texts")
+    return replace(header, meta=meta)

@@ -1,0 +1,130 @@
+"""Where a canonical graph is quantized for int8 engines: one plan, used by lowering and by training.
+
+Engines fuse only certain patterns; this page knows which (ONNX Runtime's CPU provider, measured). A node is
+- *int8*: convolution or elementwise function with an int8 kernel; its inputs and its result are quantized edges;
+- *moving*: it moves values without changing them (shuffle, reshape, slice ...); its result shares its input's range;
+- *float*: everything else, and whatever works on a single position (a stem costs nothing and keeps encodings exact).
+A Relu that alone follows a convolution is fused into it: only its result is quantized, with zero point 0.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from inr_runtime.errors import GraphError
+from inr_runtime.graph import CanonicalGraph, Node
+
+CONVOLUTIONS = frozenset({"Conv"})
+ELEMENTWISE = frozenset({"LeakyRelu", "Sigmoid", "Add", "Mul", "Concat"})
+MOVING = frozenset({"DepthToSpace", "Reshape", "Slice", "Transpose"})
+
+Range = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Int8Plan:
+    """int8: indices of nodes that run on integers. fused_relu: indices of Relu nodes fused into their convolution.
+
+    edges: every quantized edge with the edge whose range it uses (itself, or the source of moved values).
+    """
+
+    int8: frozenset[int]
+    fused_relu: frozenset[int]
+    edges: Mapping[str, str]
+    output_source: str | None
+
+    @property
+    def ranged(self) -> tuple[str, ...]:
+        """Edges that need a measured range, in graph order; the 8-bit output needs none."""
+        return tuple(dict.fromkeys(s for s in self.edges.values() if s != self.output_source))
+
+
+def plan_int8(graph: CanonicalGraph) -> Int8Plan:
+    """Decide what runs on integers and which edges are quantized."""
+    int8 = _int8_nodes(graph)
+    fused = _fused_relus(graph, int8)
+    unquantized = {graph.nodes[i].inputs[0] for i in fused}
+    edges: dict[str, str] = {}
+    for i, node in enumerate(graph.nodes):
+        if i in int8:
+            edges.update({name: name for name in _data_inputs(graph, node) if name not in edges})
+        if (i in int8 or i in fused) and node.output not in unquantized:
+            moved = node.op in MOVING
+            edges[node.output] = edges[node.inputs[0]] if moved else node.output
+    edges = {name: source for name, source in edges.items() if name not in unquantized}
+    return Int8Plan(int8, fused, edges, _output_source(graph, edges))
+
+
+def activation_parameters(limits: Range, zero_based: bool = False) -> tuple[np.float32, int]:
+    """Scale and uint8 zero point that hold [low, high] and represent 0 exactly.
+
+    zero_based: force the zero point to 0, for ranges that begin at 0. Raises `GraphError` on a range that is
+    not finite or not ordered.
+    """
+    low, high = min(float(limits[0]), 0.0), max(float(limits[1]), 0.0)
+    if not (math.isfinite(low) and math.isfinite(high)) or high - low > 1e30:
+        raise GraphError(f"activation range {limits} is not finite")
+    if zero_based:
+        low = 0.0
+    scale = np.float32(max((high - low) / 255.0, 1e-30))
+    return scale, int(np.clip(np.rint(-low / float(scale)), 0, 255))
+
+
+def _int8_nodes(graph: CanonicalGraph) -> frozenset[int]:
+    produced_by = {n.output: i for i, n in enumerate(graph.nodes)}
+    chosen: set[int] = set()
+    for i, node in enumerate(graph.nodes):
+        sources = [produced_by.get(name) for name in _data_inputs(graph, node)]
+        after_int8 = all(s in chosen for s in sources)
+        constants = any(name in graph.constants for name in node.inputs)
+        if node.op in CONVOLUTIONS:
+            take = math.prod(graph.shapes[node.output][2:]) > 1
+        elif node.op in ELEMENTWISE:
+            take = after_int8 and not constants and bool(sources)
+        else:
+            take = node.op in MOVING and (after_int8 or _feeds_convolutions(graph, node.output))
+        if take:
+            chosen.add(i)
+    return frozenset(chosen)
+
+
+def _feeds_convolutions(graph: CanonicalGraph, edge: str) -> bool:
+    """Whether all that reads `edge`, directly or moved, is an int8 convolution: then it is quantized before moving."""
+    readers = [n for n in graph.nodes if edge in n.inputs]
+    return edge != graph.output and all(
+        n.op in CONVOLUTIONS or (n.op in MOVING and _feeds_convolutions(graph, n.output)) for n in readers
+    )
+
+
+def _data_inputs(graph: CanonicalGraph, node: Node) -> list[str]:
+    weights = {w.name for w in graph.weights}
+    return [name for name in node.inputs if name and name not in graph.constants and name not in weights]
+
+
+def _fused_relus(graph: CanonicalGraph, int8: frozenset[int]) -> frozenset[int]:
+    produced_by = {n.output: i for i, n in enumerate(graph.nodes)}
+    readers: dict[str, int] = {graph.output: 1}
+    for node in graph.nodes:
+        for name in node.inputs:
+            readers[name] = readers.get(name, 0) + 1
+    fused = set()
+    for i, node in enumerate(graph.nodes):
+        source = produced_by.get(node.inputs[0])
+        after_conv = source in int8 and source is not None and graph.nodes[source].op in CONVOLUTIONS
+        if node.op == "Relu" and after_conv and readers[node.inputs[0]] == 1:
+            fused.add(i)
+    return frozenset(fused)
+
+
+def _output_source(graph: CanonicalGraph, edges: Mapping[str, str]) -> str | None:
+    """The edge whose integers are the picture itself, where a convolution makes it: scale 1/255, zero point 0."""
+    source = edges.get(graph.output)
+    sharing = [name for name, s in edges.items() if s == source]
+    readers = [n for n in graph.nodes if any(name in sharing for name in n.inputs)]
+    if source is None or any(n.op not in MOVING for n in readers):
+        return None
+    return source

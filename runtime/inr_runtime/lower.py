@@ -1,0 +1,254 @@
+"""One canonical graph, many engines: `lower` turns it, with its weights, into the ONNX graph an engine likes best.
+
+This is the only place that knows engines' tastes. It may permute or replicate stored integers and compute scales
+from them; it never changes an integer weight. Every lowered graph takes the sampled inputs and gives uint8 RGB, NHWC.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from inr_runtime.errors import GraphError, UsageError
+from inr_runtime.graph import CanonicalGraph, Node, make_model
+from inr_runtime.int8plan import Int8Plan, Range, activation_parameters, plan_int8
+from inr_runtime.tensors import QuantTensor
+
+Array = NDArray[np.generic]
+OUTPUT = "frame"
+_BATCHED_STRUCTURE = {"Reshape": 1, "Resize": 3}
+
+
+@dataclass(frozen=True)
+class Target:
+    """An engine and the precision of its arithmetic."""
+
+    engine: str
+    precision: str
+
+    @property
+    def name(self) -> str:
+        """As on the command line, `cpu-int8`."""
+        return f"{self.engine}-{self.precision}"
+
+
+TARGETS = {t.name: t for t in (Target("cpu", "int8"), Target("cpu", "fp32"))}
+
+
+def target_named(name: str) -> Target:
+    """The target called `name`; raises `UsageError` that lists the known ones."""
+    if name not in TARGETS:
+        raise UsageError(f"unknown target {name!r}; known: {', '.join(TARGETS)}")
+    return TARGETS[name]
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """A graph for one engine.
+
+    model: without weights. initializers: its weights by name, to be handed over as memory.
+    """
+
+    model: onnx.ModelProto
+    initializers: Mapping[str, Array]
+    target: Target
+
+    def embedded(self) -> onnx.ModelProto:
+        """The same graph with its weights inside, as one ordinary ONNX file."""
+        model = onnx.ModelProto()
+        model.CopyFrom(self.model)
+        for tensor in model.graph.initializer:
+            if tensor.name in self.initializers:
+                tensor.CopyFrom(
+                    numpy_helper.from_array(np.ascontiguousarray(self.initializers[tensor.name]), tensor.name)
+                )
+        return model
+
+
+def lower(
+    graph: CanonicalGraph,
+    weights: Sequence[QuantTensor],
+    target: Target,
+    ranges: Mapping[str, Range] | None = None,
+    batch: int = 1,
+) -> Lowered:
+    """Build the graph that `target` runs.
+
+    weights: one per `graph.weights`, in order. ranges: (low, high) by edge name, needed by int8 targets.
+    batch: frames per run. Raises `GraphError` where weights do not fit or ranges are missing.
+    """
+    for port, tensor in zip(graph.weights, weights, strict=False):
+        if port.shape != tensor.shape:
+            raise GraphError(f"{port.name}: the graph declares {port.shape}, the weights have {tensor.shape}")
+    if len(weights) != len(graph.weights):
+        raise GraphError(f"the graph has {len(graph.weights)} weights, {len(weights)} were given")
+    builder = _Builder(graph, {p.name: t for p, t in zip(graph.weights, weights, strict=True)}, batch)
+    if target.precision == "int8":
+        _lower_int8(builder, plan_int8(graph), ranges)
+    else:
+        _lower_float(builder)
+    return Lowered(builder.finish(), builder.initializers, target)
+
+
+@dataclass
+class _Builder:
+    """Collects nodes, constants and weights of one lowered graph."""
+
+    graph: CanonicalGraph
+    weights: Mapping[str, QuantTensor]
+    batch: int
+    nodes: list[onnx.NodeProto] = field(default_factory=list)
+    constants: dict[str, Array] = field(default_factory=dict)
+    initializers: dict[str, Array] = field(default_factory=dict)
+
+    def add(self, op: str, inputs: Sequence[str], output: str, **attributes: object) -> str:
+        self.nodes.append(helper.make_node(op, list(inputs), [output], **attributes))
+        return output
+
+    def copy(self, node: Node, inputs: Sequence[str], output: str) -> None:
+        """One node as it is, its structural constants resized for the batch."""
+        for position, name in enumerate(node.inputs):
+            if name in self.graph.constants:
+                constant = self.graph.constants[name]
+                if _BATCHED_STRUCTURE.get(node.op) == position:
+                    constant = np.concatenate([[self.batch], constant[1:]]).astype(np.int64)
+                self.constants[inputs[position]] = constant
+        self.add(node.op, inputs, output, **dict(node.attributes))
+
+    def float_weight(self, name: str) -> str:
+        self.initializers.setdefault(name, self.weights[name].dequantize())
+        return name
+
+    def tail(self, float_edge: str) -> None:
+        """Round and clip [0, 1] floats to uint8 NHWC in one operator each."""
+        self.quantize(float_edge, "u8", np.float32(1 / 255), 0)
+        self.add("Transpose", ["u8"], OUTPUT, perm=[0, 2, 3, 1])
+
+    def quantize(self, edge: str, output: str, scale: np.float32, zero: int) -> str:
+        return self.add("QuantizeLinear", [edge, *self.parameters(scale, zero)], output)
+
+    def parameters(self, scale: np.float32, zero: int) -> list[str]:
+        scale_name, zero_name = f"s{scale!r}", f"z{zero}"
+        self.constants[scale_name] = np.asarray(scale, np.float32)
+        self.constants[zero_name] = np.asarray(zero, np.uint8)
+        return [scale_name, zero_name]
+
+    def finish(self) -> onnx.ModelProto:
+        graph = self.graph
+        inputs = [_value(p.name, TensorProto.FLOAT, (self.batch, *p.shape[1:])) for p in graph.inputs]
+        width, height = graph.size
+        outputs = [_value(OUTPUT, TensorProto.UINT8, (self.batch, height, width, 3))]
+        tensors = [numpy_helper.from_array(v, k) for k, v in self.constants.items()]
+        tensors += [_placeholder(k, v) for k, v in self.initializers.items()]
+        return make_model(helper.make_graph(self.nodes, "nvb", inputs, outputs, tensors))
+
+
+def _value(name: str, kind: int, shape: Sequence[int]) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, kind, list(shape))
+
+
+def _placeholder(name: str, array: Array) -> onnx.TensorProto:
+    """An initializer whose bytes the engine is given in memory; the location names no file."""
+    tensor = TensorProto(name=name, data_type=helper.np_dtype_to_tensor_dtype(array.dtype), dims=array.shape)
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="memory")
+    return tensor
+
+
+def _lower_float(builder: _Builder) -> None:
+    for node in builder.graph.nodes:
+        _copy_float(builder, node, node.inputs)
+    builder.tail(builder.graph.output)
+
+
+def _copy_float(builder: _Builder, node: Node, inputs: Sequence[str]) -> None:
+    for name in inputs:
+        if name in builder.weights:
+            builder.float_weight(name)
+    builder.copy(node, inputs, node.output)
+
+
+def _lower_int8(builder: _Builder, plan: Int8Plan, ranges: Mapping[str, Range] | None) -> None:
+    if ranges is None or any(edge not in ranges for edge in plan.ranged):
+        raise GraphError("this file carries no activation ranges for int8; use a float target or export with --int8")
+    graph = builder.graph
+    scales = {e: _edge_parameters(graph, plan, ranges, s) for e, s in plan.edges.items()}
+    for name in (p.name for p in graph.inputs if p.name in plan.edges):
+        _place_pair(builder, name, name, scales[name])
+    for i, node in enumerate(graph.nodes):
+        if i in plan.int8:
+            _place_int8(builder, node, scales)
+        else:
+            inputs = [f"{n}.dq" if n in plan.edges else n for n in node.inputs]
+            _copy_float(builder, node, inputs)
+        if node.output in plan.edges:
+            _place_pair(builder, node.output, node.output, scales[node.output])
+    if graph.output in plan.edges:
+        _integer_tail(builder, scales[graph.output], plan.output_source is not None)
+    else:
+        builder.tail(graph.output)
+
+
+def _edge_parameters(
+    graph: CanonicalGraph, plan: Int8Plan, ranges: Mapping[str, Range], source: str
+) -> tuple[np.float32, int]:
+    if source == plan.output_source:
+        return np.float32(1 / 255), 0
+    fused = {graph.nodes[i].output for i in plan.fused_relu}
+    return activation_parameters(ranges[source], zero_based=source in fused)
+
+
+def _place_pair(builder: _Builder, edge: str, source: str, parameters: tuple[np.float32, int]) -> None:
+    """QuantizeLinear and DequantizeLinear on an edge; readers take `<edge>.dq`."""
+    builder.quantize(source, f"{edge}.q", *parameters)
+    builder.add("DequantizeLinear", [f"{edge}.q", *builder.parameters(*parameters)], f"{edge}.dq")
+
+
+def _place_int8(builder: _Builder, node: Node, scales: Mapping[str, tuple[np.float32, int]]) -> None:
+    inputs = [f"{n}.dq" if n in scales else n for n in node.inputs]
+    if node.op in ("Conv",):
+        inputs[1] = _integer_weight(builder, node.inputs[1])
+        if len(inputs) > 2 and inputs[2]:
+            inputs[2] = _integer_bias(builder, node, scales[node.inputs[0]][0])
+    builder.copy(node, inputs, node.output)
+
+
+def _integer_weight(builder: _Builder, name: str) -> str:
+    """int8 weight with its scales per output channel, zero point 0; returns the dequantized name."""
+    tensor = builder.weights[name]
+    builder.initializers[f"{name}.q"] = tensor.values.astype(np.int8)
+    builder.initializers[f"{name}.s"] = _channel_scales(tensor)
+    builder.initializers[f"{name}.z"] = np.zeros(tensor.shape[0], np.int8)
+    if f"{name}.dq" not in {n.output[0] for n in builder.nodes}:
+        builder.add("DequantizeLinear", [f"{name}.q", f"{name}.s", f"{name}.z"], f"{name}.dq", axis=0)
+    return f"{name}.dq"
+
+
+def _channel_scales(tensor: QuantTensor) -> NDArray[np.float32]:
+    if tensor.axis not in (None, 0) or np.abs(tensor.values).max(initial=0) > 127:
+        raise GraphError("int8 targets need weights of at most 8 bits with scales per output channel")
+    return np.ascontiguousarray(np.broadcast_to(tensor.scales, (tensor.shape[0],)))
+
+
+def _integer_bias(builder: _Builder, node: Node, input_scale: np.float32) -> str:
+    """The bias in the accumulator's own unit (int32 steps of input scale x weight scale), as engines add it."""
+    weight, bias = builder.weights[node.inputs[1]], builder.weights[node.inputs[2]].dequantize()
+    unit = (_channel_scales(weight) * input_scale).astype(np.float32)
+    name = f"{node.output}.b"
+    steps = np.rint(bias.astype(np.float64) / unit)
+    builder.initializers[f"{name}.q"] = np.clip(steps, -(2**31), 2**31 - 1).astype(np.int32)
+    builder.initializers[f"{name}.s"] = unit
+    return builder.add("DequantizeLinear", [f"{name}.q", f"{name}.s"], f"{name}.dq", axis=0)
+
+
+def _integer_tail(builder: _Builder, parameters: tuple[np.float32, int], is_picture: bool) -> None:
+    output = builder.graph.output
+    if is_picture:
+        builder.add("Transpose", [f"{output}.q"], OUTPUT, perm=[0, 2, 3, 1])
+    else:
+        builder.tail(f"{output}.dq")

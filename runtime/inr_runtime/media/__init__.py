@@ -1,0 +1,29 @@
+"""From any video file to frames, and from frames to any video file.
+
+reader = open_media("clip.mp4", ReadOptions(size=(320, 180)))
+reader.info                      # VideoInfo
+for pixels in reader: ...        # uint8 (H, W, 3) RGB, one at a time
+
+with open_writer("out.mkv", info) as writer:
+    writer.write(frame)
+"""
+
+from __future__ import annotations
+
+from inr_runtime.media.options import Position, ReadOptions, parse_crop, parse_position, parse_size
+from inr_runtime.media.reader import MediaReader, open_media
+from inr_runtime.media.source import MediaWarning
+from inr_runtime.media.writer import Writer, open_writer
+
+__all__ = [
+    "MediaReader",
+    "MediaWarning",
+    "Position",
+    "ReadOptions",
+    "Writer",
+    "open_media",
+    "open_writer",
+    "parse_crop",
+    "parse_position",
+    "parse_size",
+]

@@ -1,0 +1,270 @@
+"""`open_writer`: frames to a video file, to numbered images, to a pipe, or to nothing."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, Protocol
+
+import av
+import numpy as np
+from av.video.stream import VideoStream
+
+from inr_runtime.errors import InrError, UsageError
+from inr_runtime.files import check_output, replacing, writing
+from inr_runtime.info import VideoInfo
+from inr_runtime.media.colour import LIMITED, TAG_OF_MATRIX, planes_of, rgb_to_yuv
+
+if TYPE_CHECKING:
+    from inr_runtime.frame import Frame
+
+_PATTERN = re.compile(r"%(?:0?\d+)?d")
+_H264 = ("libx264", {"crf": "12", "preset": "medium"})
+_VP9 = ("libvpx-vp9", {"crf": "15", "b": "0", "deadline": "good", "cpu-used": "4", "row-mt": "1"})
+_CODECS = {".mp4": _H264, ".mkv": _H264, ".mov": _H264, ".webm": _VP9}
+_KINDS = {".y4m": "y4m", ".yuv": "raw", ".rgb": "raw", ".png": "png"}
+_Y4M = {"yuv420p": "420mpeg2", "yuv444p": "444"}
+
+
+class Writer(Protocol):
+    """Takes frames one at a time, in order."""
+
+    def write(self, frame: Frame) -> None:
+        """Store one frame; raise `InrError` where it cannot be stored."""
+        ...
+
+
+class _Sink:
+    """A `Writer` around a function, which checks that every frame has the promised size."""
+
+    def __init__(self, info: VideoInfo, store: Callable[[Frame], None]) -> None:
+        self._shape, self._store = (info.height, info.width, 3), store
+
+    def write(self, frame: Frame) -> None:
+        if frame.pixels.shape != self._shape:
+            raise ValueError(f"a frame of shape {frame.pixels.shape} for a video of {self._shape}")
+        self._store(frame)
+
+
+def open_writer(
+    target: str,
+    info: VideoInfo,
+    *,
+    overwrite: bool = False,
+    format: str | None = None,
+    pix_fmt: str | None = None,
+) -> AbstractContextManager[Writer]:
+    """Open `target` for the frames of a video described by `info`; use it in a `with` statement.
+
+    | target | becomes |
+    |---|---|
+    | `.mp4` `.mkv` `.mov` | H.264, near lossless; yuv420p, or yuv444p where a side is odd |
+    | `.webm` | VP9, the same |
+    | `.y4m` | YUV4MPEG2: yuv420p or yuv444p, at the average rate |
+    | `.yuv` `.rgb` | frames without any header: yuv420p, rgb24 |
+    | `frames/%05d.png` | one image a frame, numbered from 1; the folder is made |
+    | `.png` | the only frame |
+    | `-` | y4m on stdout, or with format "raw" rgb24 without any header |
+    | `null` | nothing |
+
+    format ("y4m", "raw") overrides the suffix. pix_fmt is yuv420p, yuv444p, or for raw also rgb24. Files
+    appear complete or not at all. YUV is made with `frame.matrix`, and video files are tagged with
+    `info.matrix_used`. Raises `UsageError` (unknown suffix, file exists without `overwrite`, options
+    that do not fit) at once, `InrError` (disk full) later; `BrokenPipeError` is left to the caller.
+    """
+    if target == "null":
+        return _nothing(info)
+    path = Path(target)
+    kind = format or ("y4m" if target == "-" else _kind(path))
+    if kind in ("y4m", "raw"):
+        default = "rgb24" if kind == "raw" and path.suffix.lower() != ".yuv" else "yuv420p"
+        return _stream(target, info, overwrite, kind, _known(pix_fmt or default, kind))
+    if target == "-":
+        raise UsageError(f"--format {kind} cannot go to a pipe; use y4m or raw, or give -o a file name")
+    if kind == "png":
+        return _images(path, info, overwrite)
+    even = info.width % 2 == 0 and info.height % 2 == 0
+    check_output(path, overwrite)
+    return _video(path, info, _known(pix_fmt or ("yuv420p" if even else "yuv444p"), "video"))
+
+
+def _kind(path: Path) -> str:
+    suffix = path.suffix.lower()
+    if suffix in _CODECS:
+        return "video"
+    if suffix not in _KINDS:
+        known = " ".join([*_CODECS, *_KINDS])
+        raise UsageError(f"{path}: cannot tell the format from '{suffix}'; known are {known}, %05d.png, - and null")
+    return _KINDS[suffix]
+
+
+def _known(pix_fmt: str, kind: str) -> str:
+    allowed = [*_Y4M, "rgb24"] if kind == "raw" else list(_Y4M)
+    if pix_fmt not in allowed:
+        raise UsageError(f"--pix-fmt {pix_fmt} does not fit here; choose from {', '.join(allowed)}")
+    return pix_fmt
+
+
+@contextmanager
+def _nothing(info: VideoInfo) -> Iterator[Writer]:
+    yield _Sink(info, lambda frame: None)
+
+
+@contextmanager
+def _video(path: Path, info: VideoInfo, pix_fmt: str) -> Iterator[Writer]:
+    """A compressed file; half a frame's distance between two timestamps is kept where the rate varies."""
+    try:
+        with replacing(path) as temporary, av.open(str(temporary), "w", options=_muxer(path)) as container:
+            codec, settings = _CODECS[path.suffix.lower()]
+            stream = container.add_stream(codec, info.fps, dict(settings))
+            _describe(stream, info, pix_fmt)
+            ticks = _Ticks(info)
+
+            def store(frame: Frame) -> None:
+                picture = rgb_to_yuv(frame.pixels, frame.matrix, pix_fmt)
+                picture.pts, picture.time_base = ticks.of(frame), ticks.time_base
+                container.mux(stream.encode(picture))
+
+            yield _Sink(info, store)
+            container.mux(stream.encode(None))
+    except av.FFmpegError as error:
+        raise InrError(f"cannot write {path}: {error.strerror}; nothing was changed") from error
+
+
+def _muxer(path: Path) -> dict[str, str]:
+    return {"movflags": "+faststart"} if path.suffix.lower() in (".mp4", ".mov") else {}
+
+
+def _describe(stream: VideoStream, info: VideoInfo, pix_fmt: str) -> None:
+    """Tell the encoder the shape, the clock and what the colours mean."""
+    codec = stream.codec_context
+    codec.width, codec.height, codec.pix_fmt = info.width, info.height, pix_fmt
+    codec.time_base = _Ticks(info).time_base
+    codec.sample_aspect_ratio = info.pixel_aspect
+    codec.colorspace, codec.color_range = TAG_OF_MATRIX[info.matrix_used], LIMITED
+    codec.color_primaries, codec.color_trc = info.primaries, info.transfer
+
+
+class _Ticks:
+    """Timestamps in whole units of `time_base`, from 0 at the first frame written."""
+
+    def __init__(self, info: VideoInfo) -> None:
+        self.time_base = info.time_base if info.pts else 1 / info.fps
+        self._varies, self._count, self._start = info.pts is not None, 0, 0.0
+
+    def of(self, frame: Frame) -> int:
+        self._start = frame.pts if self._count == 0 else self._start
+        self._count += 1
+        if not self._varies:
+            return self._count - 1
+        return round(Fraction(frame.pts - self._start) / self.time_base)
+
+
+@contextmanager
+def _stream(target: str, info: VideoInfo, overwrite: bool, kind: str, pix_fmt: str) -> Iterator[Writer]:
+    """Uncompressed frames to a file or to stdout, with the headers of YUV4MPEG2 or none."""
+    with _stdout() if target == "-" else _file(Path(target), overwrite) as file:
+        if kind == "y4m":
+            file.write(_y4m_header(info, pix_fmt))
+
+        def store(frame: Frame) -> None:
+            file.write(b"FRAME\n" if kind == "y4m" else b"")
+            file.write(_raw(frame, pix_fmt))
+
+        yield _Sink(info, store)
+        file.flush()
+
+
+def _file(path: Path, overwrite: bool) -> AbstractContextManager[BinaryIO]:
+    check_output(path, overwrite)
+    return writing(path)
+
+
+@contextmanager
+def _stdout() -> Iterator[BinaryIO]:
+    if sys.stdout.isatty():
+        raise UsageError("-o - writes pictures, which a terminal cannot show; pipe it: ... -o - | mpv -")
+    yield sys.stdout.buffer
+
+
+def _y4m_header(info: VideoInfo, pix_fmt: str) -> bytes:
+    fps, aspect = info.fps, info.pixel_aspect
+    rate = f"F{fps.numerator}:{fps.denominator} Ip A{aspect.numerator}:{aspect.denominator}"
+    return f"YUV4MPEG2 W{info.width} H{info.height} {rate} C{_Y4M[pix_fmt]} XCOLORRANGE=LIMITED\n".encode()
+
+
+def _raw(frame: Frame, pix_fmt: str) -> bytes:
+    if pix_fmt == "rgb24":
+        return frame.pixels.tobytes()
+    return b"".join(plane.tobytes() for plane in planes_of(rgb_to_yuv(frame.pixels, frame.matrix, pix_fmt)))
+
+
+@contextmanager
+def _images(path: Path, info: VideoInfo, overwrite: bool) -> Iterator[Writer]:
+    """PNG files, collected in a hidden folder and moved to their names when all are there."""
+    numbered = _PATTERN.search(path.name) is not None
+    if not numbered and info.frame_count != 1:
+        raise UsageError(f"{path}: one image cannot hold {info.frame_count} frames; write %05d.png instead")
+    _refuse_existing(path, overwrite, numbered)
+    encode, count = _png_encoder(info), 0
+    with _staging(path) as folder:
+
+        def store(frame: Frame) -> None:
+            nonlocal count
+            count += 1
+            name = path.name % count if numbered else path.name
+            (folder / name).write_bytes(encode(frame))
+
+        yield _Sink(info, store)
+
+
+def _refuse_existing(path: Path, overwrite: bool, numbered: bool) -> None:
+    if not numbered:
+        return check_output(path, overwrite)
+    before, after = (re.escape(part) for part in _PATTERN.split(path.name, maxsplit=1))
+    existing = path.parent.iterdir() if path.parent.is_dir() else ()
+    for other in existing:
+        if re.fullmatch(f"{before}\\d+{after}", other.name):
+            check_output(other, overwrite)
+    return None
+
+
+@contextmanager
+def _staging(path: Path) -> Iterator[Path]:
+    """A temporary folder whose files move beside `path` on success and vanish otherwise."""
+    made = not path.parent.exists()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=".frames.", dir=path.parent))
+    except OSError as error:
+        raise InrError(f"cannot write {path}: {error.strerror}") from error
+    try:
+        yield folder
+        for file in sorted(folder.iterdir()):
+            os.replace(file, path.parent / file.name)
+        made = False
+    except OSError as error:
+        raise InrError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        if made:
+            shutil.rmtree(path.parent, ignore_errors=True)
+
+
+def _png_encoder(info: VideoInfo) -> Callable[[Frame], bytes]:
+    codec = av.VideoCodecContext.create("png", "w")
+    codec.width, codec.height, codec.pix_fmt = info.width, info.height, "rgb24"
+    codec.time_base, codec.thread_count = Fraction(1, 25), 1
+
+    def encode(frame: Frame) -> bytes:
+        picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame.pixels), "rgb24")
+        return b"".join(bytes(packet) for packet in codec.encode(picture))
+
+    return encode

@@ -1,0 +1,211 @@
+"""The closed list of operators a graph may use: allowed attributes, shape rules and cost, one row each.
+
+Shapes are tuples of positive ints, NCHW. A rule gets the input shapes, the attributes (defaults filled in) and the
+values of constant inputs; it returns the output shape or raises `GraphError`. Attributes that are not listed are
+refused. Semantics are those of ONNX opset 20, default domain.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inr_runtime.errors import GraphError
+
+Shape = tuple[int, ...]
+Value = int | float | str | tuple[int, ...]
+Constants = Sequence[NDArray[np.generic] | None]
+ShapeRule = Callable[[Sequence[Shape], Mapping[str, Value], Constants], Shape]
+MAX_RANK = 6
+
+
+@dataclass(frozen=True)
+class Op:
+    """One operator: how many inputs it takes, its attributes with defaults, and its shape rule.
+
+    constant_inputs: positions that must be constants (structure, not data). fixed: attributes with one legal value
+    each (or a set of them).
+    """
+
+    inputs: tuple[int, int]
+    shape: ShapeRule
+    attributes: Mapping[str, Value | None] = field(default_factory=dict)
+    constant_inputs: tuple[int, ...] = ()
+    choices: Mapping[str, tuple[Value, ...]] = field(default_factory=dict)
+
+
+def _ints(constant: NDArray[np.generic] | None, what: str) -> list[int]:
+    if constant is None or constant.dtype != np.int64 or constant.ndim != 1:
+        raise GraphError(f"{what} must be a constant vector of int64")
+    return [int(v) for v in constant]
+
+
+def _same(shapes: Sequence[Shape], attributes: Mapping[str, Value], constants: Constants) -> Shape:
+    return shapes[0]
+
+
+def _broadcast(shapes: Sequence[Shape], attributes: Mapping[str, Value], constants: Constants) -> Shape:
+    try:
+        return tuple(int(n) for n in np.broadcast_shapes(*shapes))
+    except ValueError as error:
+        raise GraphError(f"shapes {shapes} do not broadcast") from error
+
+
+def _pair(value: Value) -> tuple[int, ...]:
+    if not isinstance(value, tuple):
+        raise GraphError(f"expected a list of ints, found {value!r}")
+    return value
+
+
+def _spatial_attributes(
+    attributes: Mapping[str, Value],
+) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], int]:
+    strides, pads, dilations = (_pair(attributes[k]) for k in ("strides", "pads", "dilations"))
+    group = attributes["group"]
+    if len(strides) != 2 or len(pads) != 4 or len(dilations) != 2 or not isinstance(group, int) or group < 1:
+        raise GraphError("convolutions are 2-D: strides, dilations of 2 and pads of 4 values")
+    if min(strides) < 1 or min(dilations) < 1 or min(pads) < 0 or max(*strides, *pads, *dilations) > 1024:
+        raise GraphError("convolution attributes out of range")
+    return strides, pads, dilations, group
+
+
+def _conv(shapes: Sequence[Shape], attributes: Mapping[str, Value], constants: Constants) -> Shape:
+    x, w = shapes[0], shapes[1]
+    strides, pads, dilations, group = _spatial_attributes(attributes)
+    _expect(len(x) == 4 and len(w) == 4 and x[1] == w[1] * group and w[0] % group == 0, "Conv", shapes)
+    _expect(len(shapes) < 3 or shapes[2] == (w[0],), "Conv bias", shapes)
+    size = [(x[2 + i] + pads[i] + pads[2 + i] - dilations[i] * (w[2 + i] - 1) - 1) // strides[i] + 1 for i in (0, 1)]
+    _expect(min(size) >= 1, "Conv output", shapes)
+    return (x[0], w[0], size[0], size[1])
+
+
+def _conv_transpose(shapes: Sequence[Shape], attributes: Mapping[str, Value], constants: Constants) -> Shape:
+    x, w = shapes[0], shapes[1]
+    strides, pads, dilations, group = _spatial_attributes(attributes)
+    _expect(len(x) == 4 and len(w) == 4 and x[1] == w[0] and x[1] % group == 0, "ConvTranspose", shapes)
+    _expect(len(shapes) < 3 or shapes[2] == (w[1] * group,), "ConvTranspose bias", shapes)
+    size = [(x[2 + i] - 1) * strides[i] - pads[i] - pads[2 + i] + dilations[i] * (w[2 + i] - 1) + 1 for i in (0, 1)]
+    _expect(min(size) >= 1, "ConvTranspose output", shapes)
+    return (x[0], w[1] * group, size[0], size[1])
+
+
+def _expect(condition: bool, what: str, shapes: Sequence[Shape]) -> None:
+    if not condition:
+        raise GraphError(f"{what}: shapes {list(shapes)} do not fit")
+
+
+def _depth_to_space(shapes: Sequence[Shape], attributes: Mapping[str, Value], constants: Constants) -> Shape:
+    x, block = shapes[0], attributes["blocksize"]
+    if not isinstance(block, int) or not 1 <= block <= 64:
+        raise GraphError(f"DepthToSpace blocksize {block!r} out of range")
+    _expect(len(x) == 4 and x[1] % (block * block) == 0, "DepthToSpace", shapes)
+    return (x[0], x[1] // (block * block), x[2] * block, x[3] * block)
+
+
+def _resize(shapes: Sequence[Shape], attributes: Mapping[str, Value], constants: Constants) -> Shape:
+    x = shapes[0]
+    size = _ints(constants[3], "Resize sizes")
+    if constants[1] is not None or constants[2] is not None:
+        raise GraphError("Resize takes sizes only, not scales or a region")
+    _expect(len(x) == 4 and len(size) == 4 and size[:2] == list(x[:2]) and min(size) >= 1, "Resize", shapes)
+    return tuple(size)
+
+
+def _concat(shapes: Sequence[Shape], attributes: Mapping[str, Value], constants: Constants) -> Shape:
+    axis = _axis(attributes["axis"], len(shapes[0]))
+    rest = {(s[:axis], s[axis + 1 :]) for s in shapes}
+    _expect(len(rest) == 1, "Concat", shapes)
+    return (*shapes[0][:axis], sum(s[axis] for s in shapes), *shapes[0][axis + 1 :])
+
+
+def _axis(axis: Value | None, rank: int) -> int:
+    if not isinstance(axis, int) or not -rank <= axis < rank:
+        raise GraphError(f"axis {axis!r} does not fit rank {rank}")
+    return axis % rank
+
+
+def _slice(shapes: Sequence[Shape], attributes: Mapping[str, Value], constants: Constants) -> Shape:
+    starts, ends, axes, steps = (_ints(c, "Slice bounds") for c in constants[1:5])
+    _expect(len({len(starts), len(ends), len(axes), len(steps)}) == 1, "Slice", shapes)
+    size = list(shapes[0])
+    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
+        axis = _axis(axis, len(size))
+        if step != 1 or not 0 <= start < end or axis == 0:
+            raise GraphError("Slice takes forward steps of 1 on axes after the batch")
+        size[axis] = min(end, shapes[0][axis]) - start
+        _expect(size[axis] >= 1, "Slice", shapes)
+    return tuple(size)
+
+
+def _reshape(shapes: Sequence[Shape], attributes: Mapping[str, Value], constants: Constants) -> Shape:
+    size = _ints(constants[1], "Reshape shape")
+    _expect(all(n >= 1 for n in size) and math.prod(size) == math.prod(shapes[0]), "Reshape", shapes)
+    _expect(size[0] == shapes[0][0] and len(size) <= MAX_RANK, "Reshape keeps the batch", shapes)
+    return tuple(size)
+
+
+def _transpose(shapes: Sequence[Shape], attributes: Mapping[str, Value], constants: Constants) -> Shape:
+    order = _pair(attributes["perm"])
+    _expect(sorted(order) == list(range(len(shapes[0]))) and order[0] == 0, "Transpose keeps the batch", shapes)
+    return tuple(shapes[0][i] for i in order)
+
+
+_CONVOLUTION: Mapping[str, Value | None] = {
+    "auto_pad": "NOTSET",
+    "dilations": (1, 1),
+    "group": 1,
+    "kernel_shape": None,
+    "pads": (0, 0, 0, 0),
+    "strides": (1, 1),
+}
+_NO_AUTO_PAD: Mapping[str, tuple[Value, ...]] = {"auto_pad": ("NOTSET",)}
+
+OPS: Mapping[str, Op] = {
+    "Conv": Op((2, 3), _conv, _CONVOLUTION, choices=_NO_AUTO_PAD),
+    "ConvTranspose": Op((2, 3), _conv_transpose, _CONVOLUTION, choices=_NO_AUTO_PAD),
+    "DepthToSpace": Op((1, 1), _depth_to_space, {"blocksize": None, "mode": "DCR"}, choices={"mode": ("DCR", "CRD")}),
+    "Resize": Op(
+        (4, 4),
+        _resize,
+        {
+            "coordinate_transformation_mode": "half_pixel",
+            "mode": "nearest",
+            "nearest_mode": "round_prefer_floor",
+            "cubic_coeff_a": -0.75,
+        },
+        constant_inputs=(3,),
+        choices={
+            "coordinate_transformation_mode": ("half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric"),
+            "mode": ("nearest", "linear"),
+            "nearest_mode": ("round_prefer_floor", "floor"),
+        },
+    ),
+    "Relu": Op((1, 1), _same),
+    "LeakyRelu": Op((1, 1), _same, {"alpha": 0.01}),
+    "Gelu": Op((1, 1), _same, {"approximate": "none"}, choices={"approximate": ("none", "tanh")}),
+    "Sigmoid": Op((1, 1), _same),
+    "Tanh": Op((1, 1), _same),
+    "Sin": Op((1, 1), _same),
+    "Clip": Op((3, 3), _same, constant_inputs=(1, 2)),
+    "Add": Op((2, 2), _broadcast),
+    "Sub": Op((2, 2), _broadcast),
+    "Mul": Op((2, 2), _broadcast),
+    "Div": Op((2, 2), _broadcast),
+    "Concat": Op((1, 16), _concat, {"axis": None}),
+    "Slice": Op((5, 5), _slice, constant_inputs=(1, 2, 3, 4)),
+    "Reshape": Op((2, 2), _reshape, {"allowzero": 0}, constant_inputs=(1,), choices={"allowzero": (0, 1)}),
+    "Transpose": Op((1, 1), _transpose, {"perm": None}),
+}
+
+
+def macs_of(op: str, shapes: Sequence[Shape], output: Shape) -> int:
+    """Multiply-accumulates of one node; 0 for everything but convolutions. shapes: of its inputs."""
+    if op == "Conv":
+        return math.prod(output) * math.prod(shapes[1][1:])
+    if op == "ConvTranspose":
+        return math.prod(shapes[0]) * math.prod(shapes[1][1:])
+    return 0

@@ -1,0 +1,1 @@
+"""Fit a neural representation to a video."""

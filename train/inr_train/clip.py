@@ -1,0 +1,72 @@
+"""A video in memory: what one network is fitted to."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inr_runtime.errors import MediaError, UsageError
+from inr_runtime.info import VideoInfo
+from inr_runtime.media import ReadOptions, open_media
+
+MAX_BYTES = 4 << 30
+"""What a clip may take unless told otherwise: some 1500 frames of 1280x720."""
+
+_EXCERPT = Path(__file__).parent / "assets" / "bunny_180p.mp4"
+_EXCERPT_SHA256 = "3f3c91be0f0f6ab1da866ba7bbb8f0f79d59c699bb9f66b02081872a7b57e0ae"
+
+
+@dataclass(frozen=True, eq=False)
+class Clip:
+    """frames: uint8 (T, H, W, 3) RGB, contiguous. info: their facts. source: where they came from."""
+
+    frames: NDArray[np.uint8]
+    info: VideoInfo
+    source: str
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    @classmethod
+    def read(cls, path: str | Path, options: ReadOptions | None = None, *, max_bytes: int = MAX_BYTES) -> Clip:
+        """Decode a video, an image or a folder of images into memory.
+
+        Raises `UsageError` where it would take more than `max_bytes`, before decoding if the file says
+        how long it is, and otherwise what `open_media` raises.
+        """
+        reader = open_media(path, options)
+        info = reader.info
+        shape = (info.height, info.width, 3)
+        room = max_bytes // (info.height * info.width * 3)
+        if info.frame_count > room:
+            raise _too_big(path, info, room)
+        frames = np.empty((info.frame_count, *shape), np.uint8)
+        count = 0
+        for pixels in reader:
+            if count == room:
+                raise _too_big(path, info, room)
+            if count == len(frames):  # the container announced too few
+                frames = np.concatenate([frames, np.empty_like(frames)])
+            frames[count] = pixels
+            count += 1
+        return cls(frames[:count], reader.info, str(path))
+
+
+def excerpt() -> Clip:
+    """The embedded default: 48 frames of Big Buck Bunny, 320x180, 25 fps (see assets/CREDIT.md)."""
+    if hashlib.sha256(_EXCERPT.read_bytes()).hexdigest() != _EXCERPT_SHA256:
+        raise MediaError(f"{_EXCERPT}: not the excerpt that this version ships; install the package again")
+    return replace(Clip.read(_EXCERPT), source=_EXCERPT.name)
+
+
+def _too_big(path: str | Path, info: VideoInfo, room: int) -> UsageError:
+    needed = info.frame_count * info.height * info.width * 3
+    fewer = f"--frames {room} or " if room else ""
+    return UsageError(
+        f"{path}: {info.frame_count} frames of {info.width}x{info.height} take {needed / 1e9:.1f} GB of memory, "
+        f"more than allowed; use {fewer}a smaller --size"
+    )

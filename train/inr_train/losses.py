@@ -1,0 +1,48 @@
+"""Losses between a predicted and a true frame, both float32 (B, 3, H, W) in [0, 1]."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from pytorch_msssim import ssim
+from torch import Tensor
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+def l1(prediction: Tensor, target: Tensor) -> Tensor:
+    """Mean absolute difference."""
+    return (prediction - target).abs().mean()
+
+
+def l2(prediction: Tensor, target: Tensor) -> Tensor:
+    """Mean squared difference."""
+    return (prediction - target).square().mean()
+
+
+def one_minus_ssim(prediction: Tensor, target: Tensor) -> Tensor:
+    """1 - SSIM (11-tap Gaussian of sigma 1.5, valid windows, per RGB channel, then averaged)."""
+    value: Tensor = ssim(prediction, target, data_range=1.0)
+    return 1 - value
+
+
+def fft_l1(prediction: Tensor, target: Tensor) -> Tensor:
+    """Mean magnitude of the difference's orthonormal 2-D Fourier coefficients (as in Boosting-NeRV's loss)."""
+    return torch.fft.rfft2(prediction - target, norm="ortho").abs().mean()
+
+
+def _mix(first: Loss, second: Loss) -> Callable[[float], Loss]:
+    return lambda alpha: lambda p, t: alpha * first(p, t) + (1 - alpha) * second(p, t)
+
+
+LOSSES: dict[str, Callable[[float], Loss]] = {
+    "l1": lambda alpha: l1,
+    "l2": lambda alpha: l2,
+    "ssim": lambda alpha: one_minus_ssim,
+    "l1_ssim": _mix(l1, one_minus_ssim),
+    "l2_ssim": _mix(l2, one_minus_ssim),
+    "l2_l1": _mix(l2, l1),
+    "l1_fft": lambda alpha: lambda p, t: alpha * l1(p, t) + fft_l1(p, t),
+}
+"""Losses by name; mixes take alpha: alpha * first + (1 - alpha) * second, and l1_fft is alpha * L1 + FFT-L1."""

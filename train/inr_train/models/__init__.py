@@ -1,0 +1,74 @@
+"""Representations of video as neural networks, one file each."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from inr_runtime.errors import InputError
+from torch import nn
+
+from inr_train.models.base import VideoModel
+from inr_train.models.nerv import NeRV, NeRVConfig
+
+__all__ = ["MODELS", "NeRV", "NeRVConfig", "VideoModel", "build_model", "count_macs", "count_parameters", "meta_model"]
+
+MODELS: dict[str, type[VideoModel]] = {NeRV.name: NeRV}
+MAX_PARAMETERS = 2_000_000_000
+
+
+def build_model(name: str, config: Mapping[str, Any]) -> VideoModel:
+    """A model from its name and the fields of its config, which may come from a file.
+
+    The parameter count is checked on the meta device before anything is allocated.
+    Raises `InputError` on an unknown name, unknown or contradicting fields, or more than `MAX_PARAMETERS`.
+    """
+    if name not in MODELS:
+        raise InputError(f"unknown representation {name!r}; known: {', '.join(MODELS)}")
+    try:
+        typed = MODELS[name].config_type(**config)
+        count = count_parameters(meta_model(name, typed))
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        raise InputError(f"the config of this {name} is not valid: {error}") from error
+    if count > MAX_PARAMETERS:
+        raise InputError(f"this {name} has {count:,} parameters, above the limit of {MAX_PARAMETERS:,}")
+    return MODELS[name](typed)
+
+
+def meta_model(name: str, config: Any) -> VideoModel:
+    """The same model without memory: for counting."""
+    with torch.device("meta"):
+        return MODELS[name](config)
+
+
+def config_dict(config: Any) -> dict[str, Any]:
+    """A frozen config as plain types."""
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(config).items()}
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Number of transmitted numbers."""
+    return sum(p.numel() for p in model.parameters())
+
+
+def count_macs(model: VideoModel) -> int:
+    """Multiply-accumulates per frame, by running a meta model; convolutions only."""
+    total = 0
+
+    def hook(layer: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        nonlocal total
+        weight = layer.weight
+        assert isinstance(weight, torch.Tensor)
+        positions = (inputs[0] if isinstance(layer, nn.ConvTranspose2d) else output).shape[2:].numel()
+        total += positions * weight.numel()
+
+    layers = [m for m in model.modules() if isinstance(m, (nn.Conv2d, nn.ConvTranspose2d))]
+    handles = [layer.register_forward_hook(hook) for layer in layers]
+    device = next(model.parameters()).device
+    with torch.no_grad():
+        model.decode(*(torch.zeros(t.input_shape, device=device) for t in model.time_tensors))
+    for handle in handles:
+        handle.remove()
+    return total

@@ -1,0 +1,157 @@
+"""NeRV: Neural Representations for Videos (Chen et al., NeurIPS 2021), with the alternatives of its ablations.
+
+    t ─► encoding ─► 1x1 ─► act ─► 1x1 ─► act ─► reshape ─► [ block ] x stages ─► 1x1 ─► output
+         (1, 2l)         stem width        (C, h, w)        │                     (3, H, W)
+                                                            └ 3x3 conv to C' s² ─► act ─► pixel shuffle s
+
+The activation stands before the shuffle: both orders give the same numbers, and here int8 engines fuse it. The frame is cut to
+its size in the graph where strides do not divide it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from inr_runtime.sample import TimeTensor
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from inr_train.models.base import VideoModel
+
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "relu": nn.ReLU,
+    "leaky_relu": lambda: nn.LeakyReLU(0.1),
+    "silu": nn.SiLU,
+    "gelu": nn.GELU,
+}
+UPSCALES = ("pixel_shuffle", "transposed", "bilinear")
+OUTPUTS = ("tanh", "sigmoid", "linear")
+
+
+@dataclass(frozen=True)
+class NeRVConfig:
+    """Everything that defines a NeRV.
+
+    height, width: frame size. frames: count. base_height, base_width, channels: the stem's feature map.
+    strides: upscaling of each stage. encoding_base, encoding_levels: b and l of the positional encoding, 0 levels for none.
+    stem_width, stem_depth: hidden stem layers. expansion: channel factor of the first stage; reduction: divisor of later
+    ones, never below lower_width. blocks_per_stage: 1 in the paper. upscale, activation, output: one of the names above;
+    `linear` leaves clipping to [0, 1] to the player and is exact in 8 bits. Raises `ValueError` on contradictions.
+    """
+
+    height: int
+    width: int
+    frames: int
+    base_height: int
+    base_width: int
+    strides: tuple[int, ...]
+    channels: int
+    encoding_base: float = 1.25
+    encoding_levels: int = 40
+    stem_width: int = 512
+    stem_depth: int = 1
+    expansion: float = 1.0
+    reduction: int = 2
+    lower_width: int = 96
+    blocks_per_stage: int = 1
+    upscale: str = "pixel_shuffle"
+    activation: str = "silu"
+    output: str = "tanh"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "strides", tuple(self.strides))
+        for value, known in ((self.activation, ACTIVATIONS), (self.upscale, UPSCALES), (self.output, OUTPUTS)):
+            if value not in known:
+                raise ValueError(f"{value!r} is not one of {', '.join(known)}")
+        factor = math.prod(self.strides)
+        cover = (self.base_height * factor, self.base_width * factor)
+        if cover[0] < self.height or cover[1] < self.width:
+            raise ValueError(
+                f"strides {self.strides} make {cover[1]}x{cover[0]} pixels, less than {self.width}x{self.height}"
+            )
+        counts = (self.height, self.width, self.frames, self.channels, self.stem_width, *self.strides)
+        if min(counts) < 1 or self.encoding_levels < 0 or len(self.strides) > 16 or factor > 4096:
+            raise ValueError("sizes, widths and strides must be positive")
+
+    @property
+    def stage_widths(self) -> tuple[int, ...]:
+        """Channels after each stage."""
+        widths = [int(self.channels * self.expansion)]
+        for stride in self.strides[1:]:
+            divisor = self.reduction if stride > 1 else 1
+            widths.append(max(widths[-1] // divisor, self.lower_width))
+        return tuple(widths)
+
+
+class NeRV(VideoModel):
+    """A NeRV; see the module's drawing."""
+
+    name = "nerv"
+    config_type = NeRVConfig
+
+    def __init__(self, config: NeRVConfig) -> None:
+        super().__init__(config)
+        inputs = max(1, 2 * config.encoding_levels)
+        widths = [inputs, *[config.stem_width] * config.stem_depth]
+        widths.append(config.channels * config.base_height * config.base_width)
+        self.stem = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in zip(widths, widths[1:], strict=False))
+        blocks, width = [], config.channels
+        for stride, new_width in zip(config.strides, config.stage_widths, strict=True):
+            blocks.append(NeRVBlock(width, new_width, stride, config))
+            blocks += [NeRVBlock(new_width, new_width, 1, config) for _ in range(config.blocks_per_stage - 1)]
+            width = new_width
+        self.blocks = nn.ModuleList(blocks)
+        self.head = nn.Conv2d(width, 3, 1)
+        self.activation = ACTIVATIONS[config.activation]()
+        if config.output == "linear":
+            nn.init.constant_(self.head.bias, 0.5)
+
+    @property
+    def time_tensors(self) -> tuple[TimeTensor, ...]:
+        """The positional encoding of t / frames."""
+        c: NeRVConfig = self.config
+        return (TimeTensor("encoding", c.frames, base=c.encoding_base, levels=c.encoding_levels),)
+
+    def decode(self, *inputs: Tensor) -> Tensor:
+        """(B, 2l, 1, 1) to (B, 3, H, W)."""
+        c: NeRVConfig = self.config
+        (x,) = inputs
+        for layer in self.stem:
+            x = self.activation(layer(x))
+        x = x.reshape(x.shape[0], c.channels, c.base_height, c.base_width)
+        x = x.contiguous(memory_format=torch.channels_last)
+        for block in self.blocks:
+            x = block(x)
+        x = _output(self.head(x), c.output)
+        return x if x.shape[2:] == (c.height, c.width) else x[:, :, : c.height, : c.width]
+
+
+class NeRVBlock(nn.Module):
+    """One upscaling step and its activation."""
+
+    def __init__(self, width: int, new_width: int, stride: int, config: NeRVConfig) -> None:
+        super().__init__()
+        self.stride, self.upscale = stride, config.upscale if stride > 1 else "pixel_shuffle"
+        self.activation = ACTIVATIONS[config.activation]()
+        if self.upscale == "transposed":
+            self.conv: nn.Module = nn.ConvTranspose2d(width, new_width, stride, stride)
+        elif self.upscale == "bilinear":
+            self.conv = nn.Conv2d(width, new_width, 2 * stride + 1, padding=stride)
+        else:
+            self.conv = nn.Conv2d(width, new_width * stride**2, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, h, w) to (B, C', h*s, w*s)."""
+        if self.upscale == "bilinear":
+            x = F.interpolate(x, scale_factor=float(self.stride), mode="bilinear", align_corners=True)
+        x = self.activation(self.conv(x))
+        return F.pixel_shuffle(x, self.stride) if self.upscale == "pixel_shuffle" and self.stride > 1 else x
+
+
+def _output(x: Tensor, kind: str) -> Tensor:
+    if kind == "tanh":
+        return (torch.tanh(x) + 1) * 0.5
+    return torch.sigmoid(x) if kind == "sigmoid" else x

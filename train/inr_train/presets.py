@@ -1,0 +1,123 @@
+"""Named sizes of each representation, fitted to the frame size of a clip."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from inr_runtime.errors import UsageError
+
+from inr_train.models import NeRVConfig, count_macs, count_parameters, meta_model
+from inr_train.recipe import FAST_RECIPE, NERV_RECIPE, Recipe
+
+BASE_AREA = 9 * 16
+"""Positions of the stem's feature map that the NeRV paper uses (9 x 16)."""
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A named model size. config: (height, width, frames) to the model's config. recipe: how to train it."""
+
+    name: str
+    family: str
+    config: Callable[[int, int, int], Any]
+    recipe: Recipe
+
+
+def solve_strides(height: int, width: int, first: int = 5) -> tuple[tuple[int, ...], int, int]:
+    """Strides and base size whose product covers height x width with little to cut off.
+
+    The candidates are the papers' shapes: `first` (or a smaller factor), perhaps a 3, then 2s. The choice
+    weighs cut-off pixels against a base far from 9 x 16. Gives (strides, base height, base width); exact for
+    the papers' sizes: 720x1280 gives 5 2 2 2 2 and 9x16.
+    """
+    candidates = {(f, *three, *([2] * n)) for f in {first, 4, 3, 2} for three in ((), (3,)) for n in range(9)}
+
+    def cost(strides: tuple[int, ...]) -> tuple[float, tuple[int, ...]]:
+        factor = math.prod(strides)
+        h, w = -(-height // factor), -(-width // factor)
+        waste = h * w * factor**2 / (height * width) - 1
+        return (waste + 0.5 * abs(math.log2(h * w / BASE_AREA)), tuple(-s for s in strides))
+
+    best = min(candidates, key=cost)
+    factor = math.prod(best)
+    return best, -(-height // factor), -(-width // factor)
+
+
+def _paper_nerv(channels: int) -> Callable[[int, int, int], NeRVConfig]:
+    def config(height: int, width: int, frames: int) -> NeRVConfig:
+        strides, base_height, base_width = solve_strides(height, width)
+        return NeRVConfig(height, width, frames, base_height, base_width, strides, channels)
+
+    return config
+
+
+def _small_nerv(channels: int, stem_width: int, lower_width: int) -> Callable[[int, int, int], NeRVConfig]:
+    def config(height: int, width: int, frames: int) -> NeRVConfig:
+        strides, base_height, base_width = solve_strides(height, width)
+        return NeRVConfig(
+            height,
+            width,
+            frames,
+            base_height,
+            base_width,
+            strides,
+            channels,
+            stem_width=stem_width,
+            lower_width=lower_width,
+            activation="leaky_relu",
+            output="linear",
+        )
+
+    return config
+
+
+PRESETS: dict[str, Preset] = {
+    p.name: p
+    for p in (
+        Preset("nerv-xxs", "nerv", _small_nerv(16, 24, 16), FAST_RECIPE),
+        Preset("nerv-xs", "nerv", _small_nerv(32, 64, 32), FAST_RECIPE),
+        Preset("nerv-s", "nerv", _paper_nerv(26), NERV_RECIPE),
+        Preset("nerv-m", "nerv", _paper_nerv(58), NERV_RECIPE),
+        Preset("nerv-l", "nerv", _paper_nerv(112), NERV_RECIPE),
+    )
+}
+
+
+def preset_named(name: str) -> Preset:
+    """The preset called `name`; raises `UsageError` that lists the known ones."""
+    if name not in PRESETS:
+        raise UsageError(f"unknown preset {name!r}; known: {', '.join(PRESETS)} (inr-train --list-presets)")
+    return PRESETS[name]
+
+
+def default_preset(height: int, width: int) -> Preset:
+    """A size that trains in minutes on a CPU for small frames, the paper's smallest for large ones."""
+    pixels = height * width
+    return PRESETS["nerv-xxs" if pixels < 80_000 else "nerv-xs" if pixels < 500_000 else "nerv-s"]
+
+
+def describe_presets(height: int, width: int, frames: int) -> list[dict[str, Any]]:
+    """One row per preset for a frame size and count, with the keys of `inr-train --list-presets --json`."""
+    rows = []
+    for preset in PRESETS.values():
+        model = meta_model(preset.family, preset.config(height, width, frames))
+        parameters, macs = count_parameters(model), count_macs(model)
+        rows.append(
+            {
+                "preset": preset.name,
+                "family": preset.family,
+                "parameters": parameters,
+                "gmac_per_frame": macs / 1e9,
+                "kmac_per_pixel": macs / 1e3 / (height * width),
+                "bytes_int8_estimate": estimate_bytes(parameters),
+            }
+        )
+    return rows
+
+
+def estimate_bytes(parameters: int) -> int:
+    """Expected file size: trained 8-bit weights code to about 0.8 bytes each, plus 2 kB of graph and header."""
+    return round(parameters * 0.8) + 2000

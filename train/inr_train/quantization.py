@@ -1,0 +1,121 @@
+"""Imitating the stored integers in training: what `inr_runtime.tensors` and cpu-int8 lowering do, differentiably.
+
+Rounding passes gradients straight through. Activation ranges start from the minimum and maximum over all frames and are
+then learned by gradient with the weights (as in LSQ+, Bhalgat et al. 2020). Everything here is float32: autocast is off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import torch
+from inr_runtime.graph import CanonicalGraph
+from inr_runtime.int8plan import Int8Plan, Range, plan_int8
+from inr_runtime.tensors import SCALE_CODE_RANGE, STEPS_PER_OCTAVE, QuantTensor, quantize
+from torch import Tensor, nn
+
+from inr_train.graph_runner import run_graph
+from inr_train.models import VideoModel
+from inr_train.trace import Trace, weight_axes
+
+
+def round_through(x: Tensor) -> Tensor:
+    """Round half to even; the gradient passes as if nothing happened."""
+    return x + (torch.round(x) - x).detach()
+
+
+def imitate_quantize(weight: Tensor, bits: int, axis: int | None) -> Tensor:
+    """The float values that `quantize(weight, bits, axis).dequantize()` gives, with gradients."""
+    top = 2 ** (bits - 1) - 1
+    scale = _grid_scale(weight.detach(), top, axis)
+    return torch.clamp(round_through(weight / scale), -top, top) * scale
+
+
+def _grid_scale(weight: Tensor, top: int, axis: int | None) -> Tensor:
+    peak = (
+        weight.abs().amax() if axis is None else weight.abs().amax([d for d in range(weight.ndim) if d != axis], True)
+    )
+    low, high = SCALE_CODE_RANGE
+    wanted = (peak.double() / top).clamp_min(2.0 ** (low / STEPS_PER_OCTAVE))
+    code = torch.ceil(torch.log2(wanted) * STEPS_PER_OCTAVE - 1e-6).clamp(low, high)
+    return torch.exp2(code / STEPS_PER_OCTAVE).float()
+
+
+def quantize_weights(model: VideoModel, trace: Trace, weight_bits: int, bias_bits: int) -> list[QuantTensor]:
+    """The integers that a file stores, one per weight of the graph."""
+    parameters = dict(model.named_parameters())
+    tensors = []
+    for name, port, axis in zip(trace.parameters, trace.graph.weights, weight_axes(trace.graph), strict=True):
+        bits = weight_bits if len(port.shape) > 1 else bias_bits
+        tensors.append(quantize(parameters[name].detach().float().cpu().numpy(), bits, axis))
+    return tensors
+
+
+class QuantizedModel(nn.Module):
+    """A model as it will be after export, for training and evaluation.
+
+    int8: imitate quantized activations too, else weights only. ranges: (low, high) by edge, from `measure_ranges`
+    or a checkpoint; their bounds are trained.
+    """
+
+    def __init__(
+        self, model: VideoModel, trace: Trace, bits: tuple[int, int], ranges: Mapping[str, Range] | None = None
+    ) -> None:
+        super().__init__()
+        self.model, self.trace, self.bits = model, trace, bits
+        self.axes = weight_axes(trace.graph)
+        self.plan: Int8Plan | None = plan_int8(trace.graph) if ranges is not None else None
+        self.bounds = nn.ParameterDict({e: nn.Parameter(torch.tensor(r)) for e, r in (ranges or {}).items()})
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Sampled inputs to RGB (B, 3, H, W), as the integers of the file give it; the picture itself is not rounded."""
+        return run_graph(self.trace.graph, inputs, self.quantized_weights(), self._imitate if self.plan else None)
+
+    def quantized_weights(self) -> list[Tensor]:
+        """The model's parameters after a round trip through integers, with gradients."""
+        parameters = dict(self.model.named_parameters())
+        weight_bits, bias_bits = self.bits
+        tensors = [parameters[name] for name in self.trace.parameters]
+        return [
+            imitate_quantize(t, weight_bits if t.ndim > 1 else bias_bits, axis)
+            for t, axis in zip(tensors, self.axes, strict=True)
+        ]
+
+    @property
+    def ranges(self) -> dict[str, Range]:
+        """The learned ranges by edge."""
+        return {edge: (float(b[0].detach()), float(b[1].detach())) for edge, b in self.bounds.items()}
+
+    def _imitate(self, edge: str, x: Tensor) -> Tensor:
+        assert self.plan is not None
+        if self.plan.edges.get(edge) != edge or edge == self.plan.output_source:
+            return x
+        fused = any(self.trace.graph.nodes[i].output == edge for i in self.plan.fused_relu)
+        return imitate_activation(x, self.bounds[edge], fused)
+
+
+def imitate_activation(x: Tensor, bounds: Tensor, zero_based: bool = False) -> Tensor:
+    """uint8 rounding as `activation_parameters` defines it; gradients reach x inside the range, and the bounds."""
+    low = torch.zeros_like(bounds[0]) if zero_based else bounds[0].clamp(max=0.0)
+    scale = ((bounds[1].clamp(min=0.0) - low) / 255.0).clamp_min(1e-30)
+    zero = torch.clamp(round_through(-low / scale), 0, 255)
+    return (torch.clamp(round_through(x / scale) + zero, 0, 255) - zero) * scale
+
+
+@torch.no_grad()
+def measure_ranges(
+    graph: CanonicalGraph, weights: Sequence[Tensor], samples: Iterable[tuple[Tensor, ...]]
+) -> dict[str, Range]:
+    """Minimum and maximum of every edge that int8 needs, over all sampled moments."""
+    wanted = set(plan_int8(graph).ranged)
+    found: dict[str, Range] = {}
+
+    def observe(edge: str, x: Tensor) -> Tensor:
+        if edge in wanted:
+            low, high = found.get(edge, (0.0, 0.0))
+            found[edge] = (min(low, float(x.min())), max(high, float(x.max())))
+        return x
+
+    for inputs in samples:
+        run_graph(graph, inputs, weights, observe)
+    return found

@@ -1,0 +1,126 @@
+"""How to train, as data: phases in order, each a share of the same schedule."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from inr_runtime.errors import InputError
+
+from inr_train.losses import LOSSES
+
+QUANTIZE = ("none", "weights", "int8")
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A stretch of training.
+
+    share: of all steps. quantize: what is imitated in the forward pass (`none`; `weights` as stored; `int8`: weights and
+    activations as cpu-int8 computes them). branch: start from here, record the result as the float reference in the
+    report, then go back to where it started: the rest of the schedule once more without quantization.
+    """
+
+    name: str
+    share: float
+    quantize: str = "none"
+    branch: bool = False
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A whole training run.
+
+    epochs: passes over the clip. batch_size: frames a step. loss and alpha: see `losses.py`. learning_rate: peak; linear
+    warm-up over the share `warmup` of all steps, then cosine to zero. betas: of Adam. clip_norm: of the gradient.
+    weight_bits, bias_bits: of the stored integers. phases: shares of those that are no branches add up to 1.
+    dtype, threads, ms_per_step: measured once before the first step and never again; "" and 0 until then.
+    """
+
+    name: str
+    epochs: int
+    phases: tuple[Phase, ...]
+    batch_size: int = 1
+    loss: str = "l1_fft"
+    alpha: float = 0.3
+    learning_rate: float = 5e-3
+    warmup: float = 0.05
+    betas: tuple[float, float] = (0.9, 0.99)
+    clip_norm: float = 1.0
+    weight_bits: int = 8
+    bias_bits: int = 10
+    dtype: str = ""
+    threads: int = 0
+    ms_per_step: float = 0.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "phases", tuple(p if isinstance(p, Phase) else Phase(**p) for p in self.phases))
+        object.__setattr__(self, "betas", tuple(self.betas))
+        total = sum(p.share for p in self.phases if not p.branch)
+        if abs(total - 1) > 1e-6 or any(p.quantize not in QUANTIZE or p.share <= 0 for p in self.phases):
+            raise ValueError(f"phases must share out 1 and quantize one of {QUANTIZE}, found {self.phases}")
+        if self.loss not in LOSSES:
+            raise ValueError(f"unknown loss {self.loss!r}; known: {', '.join(LOSSES)}")
+        if self.epochs < 1 or self.batch_size < 1 or not 0 <= self.warmup < 1 or not 2 <= self.weight_bits <= 8:
+            raise ValueError("epochs and batch size start at 1, warm-up lies in [0, 1), weight bits in 2 to 8")
+
+    def steps(self, frames: int) -> int:
+        """Optimizer steps of the whole run, branches not counted."""
+        return self.epochs * max(1, frames // self.batch_size)
+
+    def spans(self, frames: int) -> list[tuple[int, int]]:
+        """First and one past last step of each phase; a branch runs over the steps that follow it."""
+        total, done, spans = self.steps(frames), 0.0, []
+        for phase in self.phases:
+            spans.append((round(done * total), round(min(done + phase.share, 1.0) * total)))
+            done += 0.0 if phase.branch else phase.share
+        return spans
+
+    def learning_rate_at(self, step: int, total: int) -> float:
+        """Linear warm-up, then half a cosine to zero."""
+        warm = max(1, round(self.warmup * total))
+        if step < warm:
+            return self.learning_rate * (step + 1) / warm
+        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, total - warm)))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types."""
+        data = asdict(self)
+        return {**data, "phases": list(data["phases"]), "betas": list(data["betas"])}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Recipe:
+        """Inverse of `to_dict`; raises `InputError` on anything unexpected."""
+        try:
+            return cls(**data)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"the recipe is not valid: {error}") from error
+
+
+def with_quantization(recipe: Recipe, kind: str) -> Recipe:
+    """The same recipe for another goal: `int8`, `weights`, or `none` for a float model only."""
+    if kind == "none":
+        return replace(recipe, phases=(Phase("fit", 1.0),))
+    return replace(
+        recipe, phases=tuple(replace(p, quantize=kind if p.quantize != "none" else "none") for p in recipe.phases)
+    )
+
+
+INT8_PHASES = (Phase("fit", 0.85), Phase("float reference", 0.15, branch=True), Phase("int8", 0.15, quantize="int8"))
+
+FAST_RECIPE = Recipe("fast", epochs=100, phases=INT8_PHASES)
+"""Short budgets on any machine: L1 of pixels and of FFT coefficients, high learning rate."""
+
+NERV_RECIPE = Recipe(
+    "nerv",
+    epochs=300,
+    phases=INT8_PHASES,
+    loss="l1_ssim",
+    alpha=0.7,
+    learning_rate=5e-4,
+    warmup=0.2,
+    betas=(0.5, 0.999),
+)
+"""The NeRV paper's training (batch 1, Adam, L1 + SSIM), with the quantization-aware tail added."""

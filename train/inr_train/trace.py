@@ -1,0 +1,191 @@
+"""From a PyTorch model to the canonical graph: torch.onnx, onnxsim, then the closed dialect.
+
+The weights are traced as graph inputs and mapped by position: names do not survive the exporter, positions do.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import math
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+import torch
+from inr_runtime.errors import GraphError, MissingExtraError
+from inr_runtime.graph import OPSET, CanonicalGraph, Constant, Node, Port, renumber
+from inr_runtime.ops import OPS, Value
+from onnx import helper, numpy_helper
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from inr_train.models import VideoModel
+
+
+@dataclass(frozen=True)
+class Trace:
+    """A model's canonical graph; parameters: the model's parameter name for each weight of the graph, in order."""
+
+    graph: CanonicalGraph
+    parameters: tuple[str, ...]
+
+
+def trace(model: VideoModel) -> Trace:
+    """Trace `decode`. Raises `GraphError` where it uses something outside the dialect."""
+    exported = _export(model)
+    parameters = tuple(name for name, _ in model.named_parameters())
+    return Trace(_canonical(_simplify(exported), len(model.time_tensors)), parameters)
+
+
+class _WeightsAsInputs(nn.Module):
+    """The model as a function of its sampled inputs and its weights."""
+
+    def __init__(self, model: VideoModel) -> None:
+        super().__init__()
+        self.names = [name for name, _ in model.named_parameters()]
+        self.inputs = len(model.time_tensors)
+        self._call = lambda weights, inputs: functional_call(model, weights, inputs)
+
+    def forward(self, *tensors: Tensor) -> Tensor:
+        weights = dict(zip(self.names, tensors[self.inputs :], strict=True))
+        result: Tensor = self._call(weights, tensors[: self.inputs])
+        return result
+
+
+def _export(model: VideoModel) -> onnx.ModelProto:
+    device = next(model.parameters()).device
+    inputs = [torch.zeros(t.input_shape, device=device) for t in model.time_tensors]
+    arguments = (*inputs, *(p.detach() for p in model.parameters()))
+    with _quiet():
+        program = torch.onnx.export(
+            _WeightsAsInputs(model), arguments, dynamo=True, opset_version=OPSET, external_data=False, verbose=False
+        )
+    if program is None:
+        raise GraphError("torch.onnx.export gave no graph")
+    proto: onnx.ModelProto = program.model_proto
+    return proto
+
+
+def _simplify(model: onnx.ModelProto) -> onnx.ModelProto:
+    try:
+        import onnxsim
+    except ImportError as error:
+        raise MissingExtraError("onnxsim is not installed; run: pip install 'inr-video[train,export]'") from error
+    with _quiet():
+        simplified, good = onnxsim.simplify(model)
+    if not good:
+        raise GraphError("onnxsim changed the graph's result")
+    result: onnx.ModelProto = simplified
+    return result
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporters narrate on stdout, stderr, logging and warnings; none of it is for a user to act on."""
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with (
+            warnings.catch_warnings(),
+            contextlib.redirect_stdout(io.StringIO()),
+            contextlib.redirect_stderr(io.StringIO()),
+        ):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)
+
+
+def _canonical(model: onnx.ModelProto, input_count: int) -> CanonicalGraph:
+    """Keep what the dialect knows, in its own spelling."""
+    graph = model.graph
+    ports = [Port(v.name, tuple(d.dim_value for d in v.type.tensor_type.shape.dim)) for v in graph.input]
+    constants: dict[str, Constant] = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
+    nodes: list[Node] = []
+    renamed: dict[str, str] = {}
+    for proto in graph.node:
+        inputs = tuple(renamed.get(name, name) for name in proto.input)
+        if proto.op_type == "Constant":
+            constants[proto.output[0]] = numpy_helper.to_array(helper.get_node_attr_value(proto, "value"))
+        elif proto.op_type == "Identity" or _is_float_cast(proto):
+            renamed[proto.output[0]] = inputs[0]
+        else:
+            nodes.append(_respell(Node(proto.op_type, inputs, proto.output[0], _attributes(proto)), constants, graph))
+    output = graph.output[0].name
+    return renumber(ports[:input_count], ports[input_count:], constants, nodes, renamed.get(output, output))
+
+
+def _is_float_cast(proto: onnx.NodeProto) -> bool:
+    return proto.op_type == "Cast" and helper.get_node_attr_value(proto, "to") == onnx.TensorProto.FLOAT
+
+
+def _attributes(proto: onnx.NodeProto) -> tuple[tuple[str, Value], ...]:
+    known = OPS[proto.op_type].attributes if proto.op_type in OPS else {}
+    pairs = []
+    for attribute in proto.attribute:
+        value = helper.get_attribute_value(attribute)
+        value = value.decode() if isinstance(value, bytes) else tuple(value) if isinstance(value, list) else value
+        if attribute.name in known and value != known[attribute.name]:
+            pairs.append((attribute.name, value))
+    return tuple(sorted(pairs))
+
+
+def _respell(node: Node, constants: dict[str, Constant], graph: onnx.GraphProto) -> Node:
+    """Exporters have several spellings of some operators; the dialect has one."""
+    if node.op == "Resize":
+        return _resize_by_size(node, constants, graph)
+    if node.op == "Slice":
+        return _full_slice(node, constants)
+    if node.op == "Reshape":
+        return _positive_reshape(node, constants, graph)
+    return node
+
+
+def _shape_of(name: str, graph: onnx.GraphProto) -> list[int]:
+    for value in (*graph.value_info, *graph.output, *graph.input):
+        if value.name == name:
+            return [d.dim_value for d in value.type.tensor_type.shape.dim]
+    raise GraphError(f"the exporter did not infer the shape of {name!r}")
+
+
+def _resize_by_size(node: Node, constants: dict[str, Constant], graph: onnx.GraphProto) -> Node:
+    name = f"{node.output}/sizes"
+    constants[name] = np.array(_shape_of(node.output, graph), np.int64)
+    return Node(node.op, (node.inputs[0], "", "", name), node.output, node.attributes)
+
+
+def _full_slice(node: Node, constants: dict[str, Constant]) -> Node:
+    values = [constants[name].reshape(-1) for name in node.inputs[1:] if name]
+    starts, ends = values[0], np.minimum(values[1], 2**31 - 1)
+    axes = values[2] if len(values) > 2 else np.arange(len(starts))
+    steps = values[3] if len(values) > 3 else np.ones(len(starts))
+    names = [f"{node.output}/{part}" for part in ("starts", "ends", "axes", "steps")]
+    constants.update({n: v.astype(np.int64) for n, v in zip(names, (starts, ends, axes, steps), strict=True)})
+    return Node(node.op, (node.inputs[0], *names), node.output)
+
+
+def _positive_reshape(node: Node, constants: dict[str, Constant], graph: onnx.GraphProto) -> Node:
+    name = f"{node.output}/shape"
+    shape = _shape_of(node.output, graph)
+    if math.prod(shape) < 1:
+        raise GraphError("a reshape has no static shape")
+    constants[name] = np.array(shape, np.int64)
+    return Node(node.op, (node.inputs[0], name), node.output)
+
+
+def weight_axes(graph: CanonicalGraph) -> tuple[int | None, ...]:
+    """The axis of each weight's scales: its output channel, or None for vectors and short rows.
+
+    A short row (under 128 numbers) costs more for its own scale than it gains, unless there are few rows.
+    """
+    transposed = {n.inputs[1] for n in graph.nodes if n.op == "ConvTranspose"}
+    axes: list[int | None] = []
+    for port in graph.weights:
+        axis = 1 if port.name in transposed else 0
+        worth_it = len(port.shape) > 1 and (math.prod(port.shape) // port.shape[axis] >= 128 or port.shape[axis] <= 16)
+        axes.append(axis if worth_it else None)
+    return tuple(axes)
