@@ -71,7 +71,9 @@ class Decoder:
     def __enter__(self) -> Decoder:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def close(self) -> None:
@@ -178,7 +180,9 @@ class Decoder:
         segment = self._segment
         shown = make_thumbnail(self._run(float(segment.thumbnail_frame)))
         if shown.shape != segment.thumbnail.shape:
-            raise BackendError(f"{self._reader.path}: segment {number}: the thumbnail has another shape than the frames")
+            raise BackendError(
+                f"{self._reader.path}: segment {number}: the thumbnail has another shape than the frames"
+            )
         difference = float(np.abs(shown.astype(np.int16) - segment.thumbnail).mean())
         if difference > THUMBNAIL_TOLERANCE:
             raise BackendError(

@@ -64,9 +64,6 @@ def excerpt() -> Clip:
 
 
 def _too_big(path: str | Path, info: VideoInfo, room: int) -> UsageError:
-    needed = info.frame_count * info.height * info.width * 3
-    fewer = f"--frames {room} or " if room else ""
-    return UsageError(
-        f"{path}: {info.frame_count} frames of {info.width}x{info.height} take {needed / 1e9:.1f} GB of memory, "
-        f"more than allowed; use {fewer}a smaller --size"
-    )
+    most = f"at most {room} frames" if room else "not one frame"
+    way_out = f"--frames {room} or a smaller --size" if room else "a smaller --size"
+    return UsageError(f"{path}: {most} of {info.width}x{info.height} fit in the memory allowed; use {way_out}")

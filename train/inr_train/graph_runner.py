@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
-from inr_runtime.graph import CanonicalGraph, Node
 from torch import Tensor
 from torch.nn import functional as F
+
+from inr_runtime.graph import CanonicalGraph, Node
 
 Hook = Callable[[str, Tensor], Tensor]
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from inr_runtime.errors import UsageError
-
 from inr_train.models import NeRVConfig, count_macs, count_parameters, meta_model
 from inr_train.recipe import FAST_RECIPE, NERV_RECIPE, Recipe
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 import torch
+from torch import Tensor, nn
+
 from inr_runtime.graph import CanonicalGraph
 from inr_runtime.int8plan import Int8Plan, Range, plan_int8
 from inr_runtime.tensors import SCALE_CODE_RANGE, STEPS_PER_OCTAVE, QuantTensor, quantize
-from torch import Tensor, nn
-
 from inr_train.graph_runner import run_graph
 from inr_train.models import VideoModel
 from inr_train.trace import Trace, weight_axes

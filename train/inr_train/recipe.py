@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from inr_runtime.errors import InputError
-
 from inr_train.losses import LOSSES
 
 QUANTIZE = ("none", "weights", "int8")

@@ -16,13 +16,13 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 import torch
-from inr_runtime.errors import GraphError, MissingExtraError
-from inr_runtime.graph import OPSET, CanonicalGraph, Constant, Node, Port, renumber
-from inr_runtime.ops import OPS, Value
 from onnx import helper, numpy_helper
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from inr_runtime.errors import GraphError, MissingExtraError
+from inr_runtime.graph import OPSET, CanonicalGraph, Constant, Node, Port, renumber
+from inr_runtime.ops import OPS, Value
 from inr_train.models import VideoModel
 
 

@@ -71,7 +71,9 @@ def _as_values(ort: Any, arrays: Mapping[str, Array]) -> dict[str, tuple[Any, Ar
 
 def _session_options(ort: Any, lowered: Lowered, threads: int) -> Any:
     options = ort.SessionOptions()
-    options.intra_op_num_threads = threads or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else threads
+    options.intra_op_num_threads = (
+        threads or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else threads
+    )
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")

@@ -44,7 +44,7 @@ class Timeline:
         for rate in (*claimed, *_COMMON_RATES, mean.limit_denominator(1001)):
             if _explains(rate, pts, time_base):
                 return cls(len(pts), rate)
-        return cls(len(pts), mean, tuple(pts), time_base)
+        return cls(len(pts), mean.limit_denominator(100_000), tuple(pts), time_base)
 
     def index_at(self, seconds: float) -> int:
         """Index of the first frame shown at or after `seconds`; `count` where there is none."""

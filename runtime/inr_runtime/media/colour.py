@@ -6,6 +6,8 @@ so an untagged file gives the RGB that every tool built on it gives, bit for bit
 
 from __future__ import annotations
 
+from typing import Any
+
 import av
 import numpy as np
 from numpy.typing import NDArray
@@ -26,14 +28,36 @@ _SWS_MATRIX = {"bt601": 5, "bt709": 1, "bt2020": 9}
 LIMITED, FULL = 1, 2
 
 
-def yuv_to_rgb(frame: av.VideoFrame, matrix: str, full_range: bool, format: str = "rgb24") -> Pixels:
+def is_rgb(frame: av.VideoFrame) -> bool:
+    """Whether the frame holds RGB, or indices of RGB colours."""
+    return frame.format.is_rgb or frame.format.has_palette
+
+
+def has_alpha(frame: av.VideoFrame) -> bool:
+    """Whether the frame can hold transparent pixels."""
+    return frame.format.has_palette or any(part.is_alpha for part in frame.format.components)
+
+
+def is_plain_yuv(frame: av.VideoFrame) -> bool:
+    """Whether the frame has a luma and two chroma components and nothing else."""
+    return not is_rgb(frame) and len(frame.format.components) == 3
+
+
+def is_full_range(frame: av.VideoFrame) -> bool:
+    """Whether black and white are 0 and 255, as in RGB and JPEG, and not 16 and 235."""
+    return is_rgb(frame) or frame.color_range == FULL or frame.format.name.startswith("yuvj")
+
+
+def to_rgb(frame: av.VideoFrame, matrix: str, format: str = "rgb24") -> Pixels:
     """Convert a decoded frame to uint8 (H, W, 3), or (H, W, 4) where `format` is "rgba"."""
+    if is_rgb(frame):
+        return _uint8(frame.reformat(format=format).to_ndarray())
     frame.colorspace = TAG_OF_MATRIX[matrix]
     converted = frame.reformat(
         format=format,
         src_colorspace=_SWS_MATRIX[matrix],
         dst_colorspace=_other(matrix),
-        src_color_range=FULL if full_range else LIMITED,
+        src_color_range=_range(frame),
         dst_color_range=FULL,
     )
     return _uint8(converted.to_ndarray())
@@ -54,15 +78,17 @@ def rgb_to_yuv(pixels: Pixels, matrix: str, format: str = "yuv420p") -> av.Video
     return converted
 
 
-def scale_yuv(frame: av.VideoFrame, size: tuple[int, int], full_range: bool) -> av.VideoFrame:
+def scale_yuv(frame: av.VideoFrame, size: tuple[int, int]) -> av.VideoFrame:
     """Scale to (width, height) in limited-range YUV 4:2:0 with the bicubic filter."""
-    return frame.reformat(
+    scaled = frame.reformat(
         *size,
         format="yuv420p",
         interpolation="BICUBIC",
-        src_color_range=FULL if full_range else LIMITED,
+        src_color_range=_range(frame),
         dst_color_range=LIMITED,
     )
+    scaled.color_range = LIMITED
+    return scaled
 
 
 def scale_rgb(pixels: Pixels, size: tuple[int, int]) -> Pixels:
@@ -73,15 +99,15 @@ def scale_rgb(pixels: Pixels, size: tuple[int, int]) -> Pixels:
 
 def planes_of(frame: av.VideoFrame) -> tuple[Pixels, ...]:
     """Views of the planes of an 8-bit planar frame, uint8 (h, w) each, without padding."""
+    planes: tuple[Any, ...] = frame.planes
     return tuple(
-        np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[: plane.height, : plane.width]  # type: ignore[call-overload]
-        for plane in frame.planes
+        np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[: plane.height, : plane.width] for plane in planes
     )
 
 
-def crop_yuv(frame: av.VideoFrame, window: Rect, full_range: bool) -> av.VideoFrame:
+def crop_yuv(frame: av.VideoFrame, window: Rect) -> av.VideoFrame:
     """Cut a window out of a frame, as limited-range YUV 4:2:0; its x and y are rounded down to even."""
-    whole = frame.reformat(format="yuv420p", src_color_range=FULL if full_range else LIMITED, dst_color_range=LIMITED)
+    whole = frame.reformat(format="yuv420p", src_color_range=_range(frame), dst_color_range=LIMITED)
     part = av.VideoFrame(window.width, window.height, "yuv420p")
     for target, origin, step in zip(planes_of(part), planes_of(whole), (1, 2, 2), strict=True):
         top, left = window.y // 2 * 2 // step, window.x // 2 * 2 // step
@@ -94,6 +120,10 @@ def over_black(rgba: Pixels) -> Pixels:
     """Draw uint8 (H, W, 4) over black: uint8 (H, W, 3)."""
     alpha = rgba[..., 3:].astype(np.uint16)
     return ((rgba[..., :3] * alpha + 127) // 255).astype(np.uint8)
+
+
+def _range(frame: av.VideoFrame) -> int:
+    return FULL if is_full_range(frame) else LIMITED
 
 
 def _other(matrix: str) -> int:

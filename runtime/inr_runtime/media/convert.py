@@ -10,10 +10,12 @@ from inr_runtime.errors import MediaError
 from inr_runtime.media.colour import (
     MATRIX_OF_TAG,
     crop_yuv,
+    has_alpha,
+    is_plain_yuv,
     over_black,
     scale_rgb,
     scale_yuv,
-    yuv_to_rgb,
+    to_rgb,
 )
 from inr_runtime.media.geometry import Pixels, Rect, window
 from inr_runtime.media.options import ReadOptions
@@ -52,13 +54,13 @@ class Converter:
         return upright if abs(stretch - 1) < Fraction(1, 100) else upright * stretch
 
     def __call__(self, frame: av.VideoFrame) -> Pixels:
-        pixels = self._from_rgb(frame) if self._facts.direct else self._from_yuv(frame)
+        pixels = self._from_yuv(frame) if is_plain_yuv(frame) else self._from_rgb(frame)
         return self._facts.turn.upright(pixels)
 
     def _from_rgb(self, frame: av.VideoFrame) -> Pixels:
-        kind = "rgba" if self._facts.alpha else "rgb24"
-        pixels = yuv_to_rgb(frame, self.matrix, self._facts.full_range, kind)
-        if self._facts.alpha:
+        alpha = has_alpha(frame)
+        pixels = to_rgb(frame, self.matrix, "rgba" if alpha else "rgb24")
+        if alpha:
             self.transparent |= bool(pixels[..., 3].min() < 255)
             pixels = over_black(pixels)
         pixels = self._stored.cut(pixels)
@@ -66,9 +68,7 @@ class Converter:
 
     def _from_yuv(self, frame: av.VideoFrame) -> Pixels:
         if not self._scaled:
-            return self._stored.cut(yuv_to_rgb(frame, self.matrix, self._facts.full_range))
-        full_range = self._facts.full_range
+            return self._stored.cut(to_rgb(frame, self.matrix))
         if (self._stored.width, self._stored.height) != (frame.width, frame.height):
-            frame, full_range = crop_yuv(frame, self._stored, full_range), False
-        scaled = scale_yuv(frame, self._facts.turn.size(*self.size), full_range)
-        return yuv_to_rgb(scaled, self.matrix, full_range=False)
+            frame = crop_yuv(frame, self._stored)
+        return to_rgb(scale_yuv(frame, self._facts.turn.size(*self.size)), self.matrix)

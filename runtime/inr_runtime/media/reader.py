@@ -16,10 +16,11 @@ from inr_runtime.media.clock import DEFAULT_FPS, Timeline
 from inr_runtime.media.convert import Converter
 from inr_runtime.media.geometry import Pixels
 from inr_runtime.media.options import Position, ReadOptions
+from inr_runtime.media.pattern import is_pattern, matching
 from inr_runtime.media.source import ContainerSource, Facts, ImageSource, Source, warn
 
 IMAGE_SUFFIXES = {".bmp", ".jp2", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tga", ".tif", ".tiff", ".webp"}
-_PATTERN = re.compile(r"%(?:0?\d+)?d")
+_RAW = {".yuv": "yuv420p", ".rgb": "rgb24"}
 _HDR = {16: "PQ", 18: "HLG"}
 
 
@@ -30,11 +31,12 @@ def open_media(path: str | Path, options: ReadOptions | None = None) -> MediaRea
     the file). Warns with `MediaWarning` where something of the source is lost.
     """
     path, options = Path(path), options or ReadOptions()
-    if path.suffix.lower() == ".yuv" and path.is_file():
+    if path.suffix.lower() in _RAW and path.is_file():
         return MediaReader(_raw(path, options), replace(options, size=None))
+    source = _source(path, options)
     if options.pix_fmt:
         raise UsageError(f"{path}: --pix-fmt is for raw .yuv files; this file says its own, so leave it out")
-    return MediaReader(_source(path, options), options)
+    return MediaReader(source, options)
 
 
 class MediaReader:
@@ -127,8 +129,10 @@ def _source(path: Path, options: ReadOptions) -> Source:
         if not images:
             raise MediaError(f"{path}: no images in this folder; it should hold .png, .jpg or the like")
         return ImageSource(path, sorted(images, key=_natural), options.fps)
-    if _PATTERN.search(path.name) and not path.exists():
-        return ImageSource(path, _matching(path), options.fps)
+    if is_pattern(path) and not path.exists():
+        if images := matching(path):
+            return ImageSource(path, images, options.fps)
+        raise MediaError(f"{path}: no file matches this pattern; check the folder and the name")
     if not path.exists():
         raise MediaError(f"{path}: no such file; check the name")
     if path.suffix.lower() in IMAGE_SUFFIXES:
@@ -141,22 +145,11 @@ def _natural(path: Path) -> list[str | int]:
     return [int(part) if part.isdecimal() else part.lower() for part in re.split(r"(\d+)", path.name)]
 
 
-def _matching(pattern: Path) -> list[Path]:
-    """The files that a `%05d` pattern names, by number, from the lowest that exists; gaps are passed over."""
-    before, after = (re.escape(part) for part in _PATTERN.split(pattern.name, maxsplit=1))
-    name = re.compile(f"{before}(\\d+){after}")
-    folder = pattern.parent.iterdir() if pattern.parent.is_dir() else ()
-    found = {int(match[1]): p for p in folder if (match := name.fullmatch(p.name))}
-    if not found:
-        raise MediaError(f"{pattern}: no file matches this pattern; check the folder and the name")
-    return [found[number] for number in sorted(found)]
-
-
 def _raw(path: Path, options: ReadOptions) -> Source:
     """A headerless file: everything has to be told."""
     if options.size is None:
         raise UsageError(f"{path}: a raw file does not say its shape; add --size WxH --pix-fmt yuv420p --fps 25")
-    pix_fmt, (width, height) = options.pix_fmt or "yuv420p", options.size
+    pix_fmt, (width, height) = options.pix_fmt or _RAW[path.suffix.lower()], options.size
     try:
         parts = av.VideoFormat(pix_fmt, width, height).components
     except ValueError as error:

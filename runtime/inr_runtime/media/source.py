@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import chain, dropwhile, islice
 from pathlib import Path
 from typing import Protocol
 
@@ -19,7 +20,7 @@ from av.video.stream import VideoStream
 
 from inr_runtime.errors import MediaError
 from inr_runtime.media.clock import DEFAULT_FPS, Timeline
-from inr_runtime.media.colour import FULL
+from inr_runtime.media.colour import is_full_range, is_rgb
 from inr_runtime.media.geometry import Turn
 
 Stamped = tuple[int | None, av.VideoFrame]
@@ -38,8 +39,7 @@ def warn(path: Path, text: str) -> None:
 class Facts:
     """What the first frame tells about all of them; width and height as stored, before `turn`.
 
-    matrix_tag, primaries, transfer: numbers of H.273. direct: the frames are RGB, grey or have
-    transparency, and never pass through YUV 4:2:0.
+    matrix_tag, primaries, transfer: numbers of H.273.
     """
 
     width: int
@@ -51,15 +51,12 @@ class Facts:
     matrix_tag: int
     full_range: bool
     bit_depth: int
-    direct: bool
-    alpha: bool
     interlaced: bool
 
     @classmethod
     def of(cls, frame: av.VideoFrame, stream: VideoStream) -> Facts:
         """Read the tags of a decoded frame and of the stream that it came from."""
-        codec, parts = stream.codec_context, frame.format.components
-        rgb = frame.format.is_rgb or frame.format.has_palette
+        codec, rgb = stream.codec_context, is_rgb(frame)
         return cls(
             width=frame.width,
             height=frame.height,
@@ -68,10 +65,8 @@ class Facts:
             primaries=codec.color_primaries or 2,
             transfer=codec.color_trc or 2,
             matrix_tag=0 if rgb else int(frame.colorspace),
-            full_range=rgb or frame.color_range == FULL or frame.format.name.startswith("yuvj"),
-            bit_depth=max(part.bits for part in parts),
-            direct=rgb or len(parts) != 3,
-            alpha=frame.format.has_palette or any(part.is_alpha for part in parts),
+            full_range=not rgb and is_full_range(frame),
+            bit_depth=max(part.bits for part in frame.format.components),
             interlaced=frame.interlaced_frame,
         )
 
@@ -114,7 +109,9 @@ class ContainerSource:
             self._time_base = stream.time_base or Fraction(1, 1000)
             self._rates = (stream.average_rate, stream.guessed_rate)
             stamps = self._scan(container, stream)
+            ordered = container.format.name != "avi"  # its times are in decoding order
         self.timeline = self.timeline_of(stamps)
+        self._can_seek = ordered and self.timeline.trusted
         self._sorted = sorted(stamp for stamp in stamps if stamp is not None)
         with self._opened() as (container, stream):
             first = next(self._decode(container, stream), None)
@@ -123,13 +120,24 @@ class ContainerSource:
             self.facts = Facts.of(first, stream)
 
     def frames(self, first: int) -> Iterator[Stamped]:
+        if first == 0 or not self._can_seek:
+            yield from islice(self._from(None), first, None)
+            return
+        target = self._sorted[first]
+        frames = self._from(target - round(1 / self._time_base))
+        head = list(islice(frames, 1))
+        if not all(stamp is not None and stamp <= target for stamp, _ in head):  # the seek went astray
+            frames, head = self._from(None), []
+        yield from dropwhile(lambda each: each[0] is not None and each[0] < target, chain(head, frames))
+
+    def _from(self, place: int | None) -> Iterator[Stamped]:
+        """Decode from the last key frame before a timestamp, or from the start."""
         with self._opened() as (container, stream):
-            if first and self.timeline.trusted:
-                yield from self._sought(container, stream, self._sorted[first])
-                return
-            for index, frame in enumerate(self._decode(container, stream)):
-                if index >= first:
-                    yield frame.pts, frame
+            if place is not None and place > self._sorted[0]:
+                with suppress(av.FFmpegError):  # what cannot seek stays at its start
+                    container.seek(place, stream=stream)
+            for frame in self._decode(container, stream):
+                yield frame.pts, frame
 
     def timeline_of(self, stamps: Sequence[int | None]) -> Timeline:
         timeline = Timeline.of(stamps, self._time_base, self._rates)
@@ -178,15 +186,6 @@ class ContainerSource:
             yield from container.demux(stream)
         except av.FFmpegError:
             self.damaged = True
-
-    def _sought(self, container: InputContainer, stream: VideoStream, target: int) -> Iterator[Stamped]:
-        """Decode from the last key frame well before `target`, and drop what lies before it."""
-        container.seek(target - round(1 / self._time_base), stream=stream)
-        wanted = False
-        for frame in self._decode(container, stream):
-            wanted = wanted or frame.pts is None or frame.pts >= target
-            if wanted:
-                yield frame.pts, frame
 
 
 class ImageSource:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import sys
 import tempfile
@@ -21,11 +20,11 @@ from inr_runtime.errors import InrError, UsageError
 from inr_runtime.files import check_output, replacing, writing
 from inr_runtime.info import VideoInfo
 from inr_runtime.media.colour import LIMITED, TAG_OF_MATRIX, planes_of, rgb_to_yuv
+from inr_runtime.media.pattern import is_pattern, matching, numbered
 
 if TYPE_CHECKING:
     from inr_runtime.frame import Frame
 
-_PATTERN = re.compile(r"%(?:0?\d+)?d")
 _H264 = ("libx264", {"crf": "12", "preset": "medium"})
 _VP9 = ("libvpx-vp9", {"crf": "15", "b": "0", "deadline": "good", "cpu-used": "4", "row-mt": "1"})
 _CODECS = {".mp4": _H264, ".mkv": _H264, ".mov": _H264, ".webm": _VP9}
@@ -66,7 +65,7 @@ def open_writer(
     | target | becomes |
     |---|---|
     | `.mp4` `.mkv` `.mov` | H.264, near lossless; yuv420p, or yuv444p where a side is odd |
-    | `.webm` | VP9, the same |
+    | `.webm` | VP9, the same, but pixels become square |
     | `.y4m` | YUV4MPEG2: yuv420p or yuv444p, at the average rate |
     | `.yuv` `.rgb` | frames without any header: yuv420p, rgb24 |
     | `frames/%05d.png` | one image a frame, numbered from 1; the folder is made |
@@ -119,11 +118,11 @@ def _nothing(info: VideoInfo) -> Iterator[Writer]:
 
 @contextmanager
 def _video(path: Path, info: VideoInfo, pix_fmt: str) -> Iterator[Writer]:
-    """A compressed file; half a frame's distance between two timestamps is kept where the rate varies."""
+    """A compressed file; timestamps are kept where the rate varies."""
     try:
         with replacing(path) as temporary, av.open(str(temporary), "w", options=_muxer(path)) as container:
             codec, settings = _CODECS[path.suffix.lower()]
-            stream = container.add_stream(codec, info.fps, dict(settings))
+            stream = container.add_stream(codec, _short(info.fps), dict(settings))
             _describe(stream, info, pix_fmt)
             ticks = _Ticks(info)
 
@@ -133,9 +132,11 @@ def _video(path: Path, info: VideoInfo, pix_fmt: str) -> Iterator[Writer]:
                 container.mux(stream.encode(picture))
 
             yield _Sink(info, store)
+            if not ticks.count:
+                raise InrError(f"cannot write {path}: there was no frame to write")
             container.mux(stream.encode(None))
-    except av.FFmpegError as error:
-        raise InrError(f"cannot write {path}: {error.strerror}; nothing was changed") from error
+    except (av.FFmpegError, av.codec.codec.UnknownCodecError) as error:
+        raise InrError(f"cannot write {path}: {error}; nothing was changed") from error
 
 
 def _muxer(path: Path) -> dict[str, str]:
@@ -152,18 +153,23 @@ def _describe(stream: VideoStream, info: VideoInfo, pix_fmt: str) -> None:
     codec.color_primaries, codec.color_trc = info.primaries, info.transfer
 
 
+def _short(fps: Fraction) -> Fraction:
+    """A rate whose terms fit the 32 bits that containers have; the usual ones stay exact."""
+    return fps.limit_denominator(1 << 16)
+
+
 class _Ticks:
     """Timestamps in whole units of `time_base`, from 0 at the first frame written."""
 
     def __init__(self, info: VideoInfo) -> None:
         self.time_base = info.time_base if info.pts else 1 / info.fps
-        self._varies, self._count, self._start = info.pts is not None, 0, 0.0
+        self._varies, self.count, self._start = info.pts is not None, 0, 0.0
 
     def of(self, frame: Frame) -> int:
-        self._start = frame.pts if self._count == 0 else self._start
-        self._count += 1
+        self._start = frame.pts if self.count == 0 else self._start
+        self.count += 1
         if not self._varies:
-            return self._count - 1
+            return self.count - 1
         return round(Fraction(frame.pts - self._start) / self.time_base)
 
 
@@ -195,7 +201,7 @@ def _stdout() -> Iterator[BinaryIO]:
 
 
 def _y4m_header(info: VideoInfo, pix_fmt: str) -> bytes:
-    fps, aspect = info.fps, info.pixel_aspect
+    fps, aspect = _short(info.fps), info.pixel_aspect
     rate = f"F{fps.numerator}:{fps.denominator} Ip A{aspect.numerator}:{aspect.denominator}"
     return f"YUV4MPEG2 W{info.width} H{info.height} {rate} C{_Y4M[pix_fmt]} XCOLORRANGE=LIMITED\n".encode()
 
@@ -209,31 +215,19 @@ def _raw(frame: Frame, pix_fmt: str) -> bytes:
 @contextmanager
 def _images(path: Path, info: VideoInfo, overwrite: bool) -> Iterator[Writer]:
     """PNG files, collected in a hidden folder and moved to their names when all are there."""
-    numbered = _PATTERN.search(path.name) is not None
-    if not numbered and info.frame_count != 1:
+    if not is_pattern(path) and info.frame_count != 1:
         raise UsageError(f"{path}: one image cannot hold {info.frame_count} frames; write %05d.png instead")
-    _refuse_existing(path, overwrite, numbered)
+    for existing in matching(path) if is_pattern(path) else [path]:
+        check_output(existing, overwrite)
     encode, count = _png_encoder(info), 0
     with _staging(path) as folder:
 
         def store(frame: Frame) -> None:
             nonlocal count
             count += 1
-            name = path.name % count if numbered else path.name
-            (folder / name).write_bytes(encode(frame))
+            (folder / numbered(path, count)).write_bytes(encode(frame))
 
         yield _Sink(info, store)
-
-
-def _refuse_existing(path: Path, overwrite: bool, numbered: bool) -> None:
-    if not numbered:
-        return check_output(path, overwrite)
-    before, after = (re.escape(part) for part in _PATTERN.split(path.name, maxsplit=1))
-    existing = path.parent.iterdir() if path.parent.is_dir() else ()
-    for other in existing:
-        if re.fullmatch(f"{before}\\d+{after}", other.name):
-            check_output(other, overwrite)
-    return None
 
 
 @contextmanager

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from inr_runtime.errors import InputError
 from torch import nn
 
+from inr_runtime.errors import InputError
 from inr_train.models.base import VideoModel
 from inr_train.models.nerv import NeRV, NeRVConfig
 

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
-from inr_runtime.sample import TimeTensor
 from torch import Tensor, nn
+
+from inr_runtime.sample import TimeTensor
 
 
 class VideoModel(nn.Module):

@@ -15,10 +15,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from inr_runtime.sample import TimeTensor
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from inr_runtime.sample import TimeTensor
 from inr_train.models.base import VideoModel
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {

@@ -1,0 +1,73 @@
+"""Write the results of a benchmark where documentation tables and plots are made from."""
+
+from __future__ import annotations
+
+import json
+import platform
+import re
+import subprocess
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+PACKAGES = ("inr-video", "numpy", "onnx", "onnxruntime", "onnxruntime-gpu", "torch", "av")
+
+
+def write_results(bench: str, protocol: str, rows: Sequence[dict[str, Any]], hardware: str | None = None) -> Path:
+    """Write `results/<bench>/<hardware>.json` and return its path.
+
+    A row names its model, engine or codec and carries figures with units in their keys. `protocol` says in words what
+    was measured and how; `hardware` is the processor's name unless given (a GPU's, say).
+    """
+    hardware = hardware or processor_name()
+    record = {
+        "bench": bench,
+        "hardware": hardware,
+        "versions": {"python": platform.python_version(), "system": platform.system(), **package_versions()},
+        "commit": commit(),
+        "date": datetime.now(timezone.utc).date().isoformat(),
+        "protocol": protocol,
+        "rows": list(rows),
+    }
+    path = RESULTS / bench / f"{slug(hardware)}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    return path
+
+
+def processor_name() -> str:
+    """Return the model name of the processor, as the system tells it."""
+    try:
+        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(encoding="utf-8"), re.MULTILINE)
+    except OSError:
+        found = None
+    return found[1].strip() if found else platform.processor() or platform.machine()
+
+
+def package_versions() -> dict[str, str]:
+    """Return the versions of those packages that matter to results and are installed."""
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return versions
+
+
+def commit() -> str:
+    """Return the short hash of the checked-out commit, 'unknown' outside a repository."""
+    command = ["git", "rev-parse", "--short", "HEAD"]
+    try:
+        done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return done.stdout.strip()
+
+
+def slug(name: str) -> str:
+    """Return a name as lower-case words joined by hyphens."""
+    return re.sub(r"[^a-z0-9]+", "-", re.sub(r"\((r|tm)\)", "", name.lower())).strip("-")

@@ -1,0 +1,145 @@
+"""The state of a training run, and how it survives being killed.
+
+A snapshot is taken at fixed steps and written beside the output (`model.last.pt`) from time to time. Everything a
+step depends on is in the snapshot or derived from the seed and the step number, so a run that resumes from any snapshot ends
+with the same result as one that was never interrupted, on the same machine and thread count.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from inr_runtime.int8plan import Range
+from inr_train.checkpoint import VERSION, load_dict, save_dict
+from inr_train.models import VideoModel, build_model
+from inr_train.quantization import QuantizedModel, measure_ranges
+from inr_train.recipe import Recipe
+from inr_train.trace import Trace, trace
+
+RUN_FORMAT = "inr-run"
+
+
+@dataclass
+class Run:
+    """A training run in memory.
+
+    phase, step: what comes next. network: the model as the current phase sees it. trunk: the snapshot that a branch
+    phase goes back to. best: PSNR and weights of the current phase's best evaluation. rows: the log.
+    """
+
+    name: str
+    config: dict[str, Any]
+    recipe: Recipe
+    seed: int
+    clip_hash: str
+    device: torch.device
+    model: VideoModel
+    phase: int = 0
+    step: int = 0
+    lr_factor: float = 1.0
+    elapsed: float = 0.0
+    report: dict[str, Any] = field(default_factory=dict)
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    best: dict[str, Any] = field(default_factory=dict)
+    trunk: dict[str, Any] | None = None
+    traced: Trace | None = None
+    network: nn.Module = field(init=False)
+    optimizer: torch.optim.Optimizer = field(init=False)
+
+    @classmethod
+    def new(
+        cls, name: str, config: dict[str, Any], recipe: Recipe, seed: int, clip_hash: str, device: torch.device
+    ) -> Run:
+        """A run at step 0 with weights from the seed."""
+        torch.manual_seed(seed)
+        model = _placed(build_model(name, config), device)
+        run = cls(name, config, recipe, seed, clip_hash, device, model)
+        run.enter_phase(None)
+        return run
+
+    @classmethod
+    def load(cls, path: Path, device: torch.device) -> Run:
+        """The run that `save` wrote. Raises `InputError`."""
+        data = load_dict(path, RUN_FORMAT)
+        recipe = Recipe.from_dict(data["recipe"])
+        model = _placed(build_model(data["name"], data["config"]), device)
+        run = cls(data["name"], data["config"], recipe, data["seed"], data["clip_hash"], device, model)
+        run.restore(data["snapshot"])
+        return run
+
+    def save(self, path: Path, snapshot: dict[str, Any]) -> None:
+        """Write a snapshot atomically."""
+        fixed = {k: getattr(self, k) for k in ("name", "config", "seed", "clip_hash")}
+        data = {**fixed, "recipe": self.recipe.to_dict(), "snapshot": snapshot}
+        save_dict(path, {"format": RUN_FORMAT, "version": VERSION, **data})
+
+    def snapshot(self) -> dict[str, Any]:
+        """All that changes, copied."""
+        plain = ("phase", "step", "lr_factor", "elapsed", "report", "rows", "best", "trunk")
+        state = {name: copy.deepcopy(getattr(self, name)) for name in plain}
+        ranges = {k: list(v) for k, v in self.ranges.items()}
+        weights = {k: v.detach().cpu().clone() for k, v in self.model.state_dict().items()}
+        return {**state, "ranges": ranges, "weights": weights, "optimizer": copy.deepcopy(self.optimizer.state_dict())}
+
+    def restore(self, snapshot: dict[str, Any]) -> None:
+        """Go back to a snapshot."""
+        for name in ("phase", "step", "lr_factor", "elapsed", "report", "rows", "best", "trunk"):
+            setattr(self, name, copy.deepcopy(snapshot[name]))
+        self.model.load_state_dict(snapshot["weights"])
+        ranges = {k: (float(v[0]), float(v[1])) for k, v in snapshot["ranges"].items()}
+        self.enter_phase(None, ranges)
+        self.optimizer.load_state_dict(copy.deepcopy(snapshot["optimizer"]))
+
+    @property
+    def ranges(self) -> dict[str, Range]:
+        """Activation ranges of the current phase, empty without int8."""
+        return self.network.ranges if isinstance(self.network, QuantizedModel) else {}
+
+    def trace(self) -> Trace:
+        """The model's canonical graph, traced once."""
+        if self.traced is None:
+            self.traced = trace(self.model)
+        return self.traced
+
+    def enter_phase(self, inputs: tuple[Tensor, ...] | None, ranges: dict[str, Range] | None = None) -> None:
+        """Make the network and the optimizer that the current phase needs.
+
+        inputs: sampled inputs of all frames, for measuring ranges where an int8 phase begins; None when ranges are given.
+        The optimizer's moments of the weights carry over from the phase before.
+        """
+        kind = self.recipe.phases[min(self.phase, len(self.recipe.phases) - 1)].quantize
+        before = getattr(self, "optimizer", None)
+        if kind == "none":
+            self.network = self.model
+        else:
+            bits = (self.recipe.weight_bits, self.recipe.bias_bits)
+            weights_only = QuantizedModel(self.model, self.trace(), bits)
+            if kind == "int8" and not ranges and inputs is not None:
+                frames = zip(*(x.split(1) for x in inputs), strict=True)
+                with torch.no_grad():
+                    ranges = measure_ranges(self.trace().graph, weights_only.quantized_weights(), frames)
+            wanted = ranges if kind == "int8" else None
+            self.network = QuantizedModel(self.model, self.trace(), bits, wanted).to(self.device)
+        self.optimizer = self._make_optimizer(before)
+
+    def _make_optimizer(self, before: torch.optim.Optimizer | None) -> torch.optim.Optimizer:
+        weights = list(self.model.parameters())
+        ids = {id(p) for p in weights}
+        others = [p for p in self.network.parameters() if id(p) not in ids]
+        groups: list[dict[str, Any]] = [{"params": weights}] + ([{"params": others}] if others else [])
+        optimizer = torch.optim.Adam(groups, lr=self.recipe.learning_rate, betas=self.recipe.betas, fused=True)
+        for p in weights:
+            if before is not None and p in before.state:
+                optimizer.state[p] = before.state[p]
+        return optimizer
+
+
+def _placed(model: VideoModel, device: torch.device) -> VideoModel:
+    # With bf16 convolutions in NCHW most of the speed is lost; both or none.
+    return model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]

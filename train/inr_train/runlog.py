@@ -1,0 +1,75 @@
+"""What a training run tells: progress after every step, and a JSONL log of its evaluations."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+from inr_runtime.errors import InrError
+from inr_train.run import Run
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands. done, total: steps, branches counted. psnr_db: of the last evaluation, None before it."""
+
+    done: int
+    total: int
+    epoch: int
+    epochs: int
+    phase: str
+    loss: float
+    psnr_db: float | None
+    seconds: float
+
+    @property
+    def steps_per_second(self) -> float:
+        """Average speed since the run began."""
+        return self.done / max(self.seconds, 1e-9)
+
+    @property
+    def eta_seconds(self) -> float:
+        """Expected time to the end at the average speed."""
+        return (self.total - self.done) / max(self.steps_per_second, 1e-9)
+
+    @classmethod
+    def of(cls, run: Run, frames: int, loss: float) -> Progress:
+        """The state of `run` on a clip of `frames` frames."""
+        recipe, spans = run.recipe, run.recipe.spans(frames)
+        lengths = [end - begin for begin, end in spans]
+        done = sum(lengths[: run.phase]) + run.step - spans[run.phase][0]
+        epoch = run.step * recipe.epochs // max(1, recipe.steps(frames))
+        psnr = run.rows[-1]["psnr_db"] if run.rows else None
+        name = recipe.phases[run.phase].name
+        return cls(done, sum(lengths), epoch, recipe.epochs, name, loss, psnr, run.elapsed)
+
+
+class RunLog:
+    """Writes rows to a JSONL file, beginning with those of the run so far; does nothing without a path."""
+
+    def __init__(self, path: Path | None, rows: Iterable[Mapping[str, Any]]) -> None:
+        self._path, self._rows, self._file = path, list(rows), None
+        self._file: TextIO | None
+
+    def __enter__(self) -> RunLog:
+        if self._path is not None:
+            try:
+                self._file = open(self._path, "w", encoding="utf-8")
+            except OSError as error:
+                raise InrError(f"cannot write {self._path}: {error.strerror}") from error
+        for row in self._rows:
+            self.write(row)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file:
+            self._file.close()
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """Append one row and flush."""
+        if self._file:
+            self._file.write(json.dumps(row) + "\n")
+            self._file.flush()
