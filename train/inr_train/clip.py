@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,11 +22,12 @@ _EXCERPT_SHA256 = "3f3c91be0f0f6ab1da866ba7bbb8f0f79d59c699bb9f66b02081872a7b57e
 
 @dataclass(frozen=True, eq=False)
 class Clip:
-    """frames: uint8 (T, H, W, 3) RGB, contiguous. info: their facts. source: where they came from."""
+    """frames: uint8 (T, H, W, 3) RGB, contiguous. info: their facts. source, options: how they were read."""
 
     frames: NDArray[np.uint8]
     info: VideoInfo
     source: str
+    options: ReadOptions = field(default_factory=ReadOptions)
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -53,7 +54,7 @@ class Clip:
                 frames = np.concatenate([frames, np.empty_like(frames)])
             frames[count] = pixels
             count += 1
-        return cls(frames[:count], reader.info, str(path))
+        return cls(frames[:count], reader.info, str(path), options or ReadOptions())
 
 
 def excerpt() -> Clip:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,20 +12,28 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from inr_runtime.errors import InputError, InrError, UsageError
+from inr_runtime.errors import InrError, UsageError
 from inr_runtime.files import check_output
 from inr_train.checkpoint import Checkpoint, versions
 from inr_train.clip import Clip
 from inr_train.evaluate import evaluate
 from inr_train.losses import LOSSES
-from inr_train.models import config_dict, count_parameters
-from inr_train.presets import default_preset, preset_named
-from inr_train.recipe import Recipe, with_quantization
+from inr_train.recipe import Recipe
 from inr_train.run import Run
 from inr_train.runlog import Progress, RunLog
-from inr_train.speed import measure_speed
+from inr_train.source import describe_source
+from inr_train.start import (
+    Estimate,
+    choose_device,
+    choose_preset,
+    choose_recipe,
+    last_path,
+    model_config,
+    resume_run,
+    start_run,
+)
 
-EVALUATIONS = 20
+EVALUATIONS = 10
 """Evaluations and snapshots per run."""
 SECONDS_BETWEEN_SAVES = 30.0
 MAX_RESTARTS = 4
@@ -36,10 +43,9 @@ def fit(
     clip: Clip,
     preset: str = "auto",
     *,
-    recipe: Recipe | None = None,
     epochs: int | None = None,
-    learning_rate: float | None = None,
-    batch_size: int | None = None,
+    recipe: Recipe | None = None,
+    config: Mapping[str, Any] | None = None,
     quantize: str = "int8",
     seed: int = 0,
     device: str = "auto",
@@ -48,36 +54,43 @@ def fit(
     overwrite: bool = False,
     resume: bool = False,
     log: str | Path | None = None,
+    announce: Callable[[Estimate], None] | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Checkpoint:
     """Train a representation on a clip and return it.
 
-    preset: see `inr_train.presets`; auto chooses by frame size. recipe, epochs, learning_rate, batch_size: default to
-    the preset's. quantize: what the file will hold: `int8` (weights and activations), `weights`, or `none` for a float model.
-    device: auto, cpu or cuda[:N]. threads: 0 = all cores. output: where to write `model.pt`; a run that is
-    killed continues from `model.last.pt` beside it with resume=True. log: a JSONL file, one row per evaluation.
-    progress: called after every step. Raises `UsageError`, `InputError`, or `InrError` where training diverges.
+    preset: see `inr_train.presets`; auto chooses by frame size. epochs, recipe: default to the preset's. config: fields
+    of the model's config that replace the preset's. quantize: what the file will hold: `int8` (weights and
+    activations), `weights`, or `none` for a float model. device: auto, cpu or cuda[:N]. threads: 0 = all cores.
+    output: where to write `model.pt`; a run that was killed goes on from `model.last.pt` beside it with resume=True.
+    log: a JSONL file, one row per evaluation. announce: called once before training. progress: after every step.
+    Raises `UsageError` or `InputError` on bad arguments, `InrError` where training diverges.
     """
     path = Path(output) if output is not None else None
     if path is not None:
         check_output(path, overwrite)
-    place = _device(device)
+        if not resume and not overwrite and last_path(path).exists():
+            raise UsageError(f"{last_path(path)} holds an unfinished run; go on with --resume or start again with -y")
+    place = choose_device(device)
     if threads:
         torch.set_num_threads(threads)
     frames = torch.from_numpy(clip.frames).permute(0, 3, 1, 2).to(place)
     if resume:
-        run = _resumed(path, clip, place)
+        if path is None:
+            raise UsageError("resuming needs the output of the run")
+        run = resume_run(last_path(path), clip, place)
     else:
-        recipe = _recipe_for(clip, preset, recipe, epochs, learning_rate, batch_size, quantize)
-        run = _started(clip, preset, recipe, seed, place, frames, path, overwrite)
+        chosen = choose_preset(clip, preset)
+        recipe = choose_recipe(clip, recipe or chosen.recipe, epochs, quantize)
+        run = start_run(clip, chosen, model_config(clip, chosen, config or {}), recipe, seed, place, frames)
+    if announce:
+        announce(Estimate.of(run, frames))
     with RunLog(Path(log) if log else None, run.rows) as run_log:
-        _train(run, frames, _last_path(path), run_log, progress)
+        _train(run, frames, path and last_path(path), run_log, progress)
     checkpoint = _finished(run, clip)
     if path is not None:
         checkpoint.save(path)
-        last = _last_path(path)
-        assert last is not None
-        last.unlink(missing_ok=True)
+        last_path(path).unlink(missing_ok=True)
     return checkpoint
 
 
@@ -210,94 +223,14 @@ def _restart(run: Run, good: dict[str, Any]) -> None:
     run.lr_factor = factor
 
 
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise UsageError(f"unknown device {name!r}; use auto, cpu or cuda[:N]") from error
-    if device.type not in ("cpu", "cuda") or (device.type == "cuda" and not torch.cuda.is_available()):
-        raise UsageError(f"device {name!r} is not usable here; use --device cpu")
-    return device
-
-
-def _last_path(path: Path | None) -> Path | None:
-    return path and path.with_suffix(f".last{path.suffix}")
-
-
-def _recipe_for(
-    clip: Clip,
-    preset: str,
-    recipe: Recipe | None,
-    epochs: int | None,
-    learning_rate: float | None,
-    batch_size: int | None,
-    quantize: str,
-) -> Recipe:
-    recipe = recipe or _preset(clip, preset).recipe
-    given = {"epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size}
-    try:
-        recipe = replace(recipe, **{k: v for k, v in given.items() if v is not None})
-        recipe = replace(recipe, batch_size=min(recipe.batch_size, len(clip)))
-        return with_quantization(recipe, quantize)
-    except ValueError as error:
-        raise UsageError(str(error)) from error
-
-
-def _preset(clip: Clip, name: str) -> Any:
-    return default_preset(clip.info.height, clip.info.width) if name == "auto" else preset_named(name)
-
-
-def _started(
-    clip: Clip,
-    preset: str,
-    recipe: Recipe,
-    seed: int,
-    device: torch.device,
-    frames: Tensor,
-    path: Path | None,
-    again: bool,
-) -> Run:
-    last = _last_path(path)
-    if last and last.exists() and not again:
-        raise UsageError(f"{last} holds an unfinished run; continue it with --resume or start again with -y")
-    chosen = _preset(clip, preset)
-    config = config_dict(chosen.config(clip.info.height, clip.info.width, len(clip)))
-    run = Run.new(chosen.family, config, recipe, seed, clip_hash(clip), device)
-    speed = measure_speed(run.model, frames, recipe, device)
-    run.recipe = replace(recipe, dtype=speed.dtype, threads=torch.get_num_threads(), ms_per_step=speed.ms_per_step)
-    run.report = {"preset": chosen.name, "parameters": count_parameters(run.model)}
-    return run
-
-
-def _resumed(path: Path | None, clip: Clip, device: torch.device) -> Run:
-    last = _last_path(path)
-    if last is None or not last.exists():
-        raise InputError(f"nothing to resume: {last or 'no output'} does not exist")
-    run = Run.load(last, device)
-    if run.clip_hash != clip_hash(clip):
-        raise InputError(f"{last} belongs to another clip; give the same video, --size, --crop and range as before")
-    return run
-
-
-def clip_hash(clip: Clip) -> str:
-    """SHA-256 of all pixels."""
-    return hashlib.sha256(clip.frames.tobytes()).hexdigest()
-
-
 def _finished(run: Run, clip: Clip) -> Checkpoint:
     report = dict(run.report)
     ranges = {k: (v[0], v[1]) for k, v in report.pop("ranges", {}).items()}
     final, reference = report.pop("final"), report.pop("float", None)
     quantized = run.recipe.phases[-1].quantize != "none"
-    report |= {
-        "psnr_db": final["psnr_db"],
-        "psnr_8bit_db": final["psnr_8bit_db"],
-        "per_frame_db": final["per_frame_db"],
-    }
-    report |= {"psnr_float_db": (reference or final)["psnr_db"] if reference or not quantized else None}
-    report |= {"train_seconds": run.elapsed, "curve": run.rows, "device": str(run.device)}
+    float_db = reference["psnr_db"] if reference else None if quantized else final["psnr_db"]
+    report |= final
+    report |= {"psnr_float_db": float_db, "train_seconds": run.elapsed, "device": str(run.device), "curve": run.rows}
     return Checkpoint(
         model=run.name,
         config=run.config,
@@ -309,7 +242,7 @@ def _finished(run: Run, clip: Clip) -> Checkpoint:
         graph_digest=run.traced.graph.digest.hex() if run.traced else "",
         recipe=run.recipe.to_dict(),
         report=report,
-        source={"path": clip.source, "frames_sha256": run.clip_hash},
+        source=describe_source(clip),
         seed=run.seed,
         versions=versions(),
     )

@@ -17,9 +17,9 @@ QUANTIZE = ("none", "weights", "int8")
 class Phase:
     """A stretch of training.
 
-    share: of all steps. quantize: what is imitated in the forward pass (`none`; `weights` as stored; `int8`: weights and
-    activations as cpu-int8 computes them). branch: start from here, record the result as the float reference in the
-    report, then go back to where it started: the rest of the schedule once more without quantization.
+    share: of all steps. quantize: what is imitated in the forward pass (`none`; `weights` as stored; `int8`: weights
+    and activations as cpu-int8 computes them). branch: start from here, record the result as the float reference in
+    the report, then go back to where it started: the rest of the schedule once more without quantization.
     """
 
     name: str
@@ -32,10 +32,11 @@ class Phase:
 class Recipe:
     """A whole training run.
 
-    epochs: passes over the clip. batch_size: frames a step. loss and alpha: see `losses.py`. learning_rate: peak; linear
-    warm-up over the share `warmup` of all steps, then cosine to zero. betas: of Adam. clip_norm: of the gradient.
+    epochs: passes over the clip. batch_size: frames a step. loss and alpha: see `losses.py`. learning_rate: peak;
+    linear warm-up over the share `warmup` of all steps, then cosine to zero. betas: of Adam. clip_norm: of the gradient.
     weight_bits, bias_bits: of the stored integers. phases: shares of those that are no branches add up to 1.
-    dtype, threads, ms_per_step: measured once before the first step and never again; "" and 0 until then.
+    dtype, threads, ms_per_step, ms_per_quantized_step: measured once before the first step and never again; "" and 0
+    until then.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Recipe:
     dtype: str = ""
     threads: int = 0
     ms_per_step: float = 0.0
+    ms_per_quantized_step: float = 0.0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "phases", tuple(p if isinstance(p, Phase) else Phase(**p) for p in self.phases))
@@ -76,6 +78,15 @@ class Recipe:
             spans.append((round(done * total), round(min(done + phase.share, 1.0) * total)))
             done += 0.0 if phase.branch else phase.share
         return spans
+
+    def cost(self, phase: int) -> float:
+        """Expected milliseconds of one step of a phase; 1 where nothing was measured."""
+        plain = self.phases[phase].quantize == "none"
+        return (self.ms_per_step if plain else self.ms_per_quantized_step) or 1.0
+
+    def total_cost(self, frames: int) -> float:
+        """Expected milliseconds of all phases, branches too."""
+        return sum((end - begin) * self.cost(i) for i, (begin, end) in enumerate(self.spans(frames)))
 
     def learning_rate_at(self, step: int, total: int) -> float:
         """Linear warm-up, then half a cosine to zero."""

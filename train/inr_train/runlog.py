@@ -14,7 +14,11 @@ from inr_train.run import Run
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run stands. done, total: steps, branches counted. psnr_db: of the last evaluation, None before it."""
+    """Where a run stands.
+
+    done, total: steps, branches counted. share: done of the expected time. psnr_db: of the last evaluation, None
+    before it. seconds: training time so far.
+    """
 
     done: int
     total: int
@@ -24,6 +28,7 @@ class Progress:
     loss: float
     psnr_db: float | None
     seconds: float
+    share: float
 
     @property
     def steps_per_second(self) -> float:
@@ -32,19 +37,23 @@ class Progress:
 
     @property
     def eta_seconds(self) -> float:
-        """Expected time to the end at the average speed."""
-        return (self.total - self.done) / max(self.steps_per_second, 1e-9)
+        """Expected time to the end: what is left costs as the steps done did, slower phases weighted as measured."""
+        return self.seconds * (1 - self.share) / max(self.share, 1e-9)
 
     @classmethod
     def of(cls, run: Run, frames: int, loss: float) -> Progress:
         """The state of `run` on a clip of `frames` frames."""
         recipe, spans = run.recipe, run.recipe.spans(frames)
         lengths = [end - begin for begin, end in spans]
-        done = sum(lengths[: run.phase]) + run.step - spans[run.phase][0]
+        here = run.step - spans[run.phase][0]
+        done = sum(lengths[: run.phase]) + here
+        cost = sum(n * recipe.cost(i) for i, n in enumerate(lengths[: run.phase])) + here * recipe.cost(run.phase)
         epoch = run.step * recipe.epochs // max(1, recipe.steps(frames))
         psnr = run.rows[-1]["psnr_db"] if run.rows else None
         name = recipe.phases[run.phase].name
-        return cls(done, sum(lengths), epoch, recipe.epochs, name, loss, psnr, run.elapsed)
+        return cls(
+            done, sum(lengths), epoch, recipe.epochs, name, loss, psnr, run.elapsed, cost / recipe.total_cost(frames)
+        )
 
 
 class RunLog:

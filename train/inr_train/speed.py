@@ -16,7 +16,7 @@ from inr_train.recipe import Recipe
 
 @dataclass(frozen=True)
 class Speed:
-    """dtype: the faster of `bf16` (autocast) and `fp32`. Milliseconds of one step, plain and with imitated quantization."""
+    """dtype: the faster of `bf16` (autocast) and `fp32`. Milliseconds of a step, plain and with imitated quantization."""
 
     dtype: str
     ms_per_step: float
@@ -26,7 +26,7 @@ class Speed:
 def measure_speed(model: VideoModel, frames: Tensor, recipe: Recipe, device: torch.device) -> Speed:
     """Time one training step of a copy of the model in both precisions.
 
-    frames: uint8 (T, 3, H, W). Slow bf16 (CPUs without AMX or AVX512-BF16) is found by this race, not by a list of CPUs.
+    frames: uint8 (T, 3, H, W). Slow bf16 (CPUs without AMX or AVX512-BF16) is found by this race, not by a list.
     """
     copied = copy.deepcopy(model)
     inputs = tuple(x.to(device) for x in copied.sample([0.0] * recipe.batch_size))

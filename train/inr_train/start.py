@@ -1,0 +1,113 @@
+"""What happens before the first step: choose preset, recipe and device, measure once, tell what it will cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from inr_runtime.errors import InputError, UsageError
+from inr_train.clip import Clip
+from inr_train.models import config_dict, count_parameters, meta_model
+from inr_train.presets import Preset, default_preset, estimate_bytes, preset_named
+from inr_train.recipe import Recipe, with_quantization
+from inr_train.run import Run
+from inr_train.source import frames_hash
+from inr_train.speed import measure_speed
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a run will cost: seconds of training, bytes of the file, bytes of memory."""
+
+    frames: int
+    preset: str
+    parameters: int
+    epochs: int
+    seconds: float
+    file_bytes: int
+    memory_bytes: int
+
+    @classmethod
+    def of(cls, run: Run, frames: Tensor) -> Estimate:
+        """From a run that has not taken its first step, or is about to go on."""
+        recipe, parameters = run.recipe, int(run.report["parameters"])
+        seconds = recipe.total_cost(len(frames)) / 1e3 - run.elapsed
+        pixels = frames.shape[2] * frames.shape[3]
+        # Gradients, moments, snapshots and the best weights: eight copies; activations: widths of the last stages.
+        memory = frames.numel() + 32 * parameters + 4 * 200 * pixels * recipe.batch_size
+        preset = str(run.report["preset"])
+        return cls(len(frames), preset, parameters, recipe.epochs, seconds, estimate_bytes(parameters), memory)
+
+
+def choose_device(name: str) -> torch.device:
+    """auto (CUDA where there is one), cpu or cuda[:N]; raises `UsageError` on anything that is not usable here."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UsageError(f"unknown device {name!r}; use auto, cpu or cuda[:N]") from error
+    if device.type not in ("cpu", "cuda") or (device.type == "cuda" and not torch.cuda.is_available()):
+        raise UsageError(f"device {name!r} is not usable here; use --device cpu")
+    return device
+
+
+def last_path(output: Path) -> Path:
+    """Where the resume state of a run stands: `model.last.pt` beside `model.pt`."""
+    return output.with_suffix(f".last{output.suffix}")
+
+
+def choose_preset(clip: Clip, name: str) -> Preset:
+    """The preset called `name`, or for auto the default of the clip's frame size."""
+    return default_preset(clip.info.height, clip.info.width) if name == "auto" else preset_named(name)
+
+
+def choose_recipe(clip: Clip, recipe: Recipe, epochs: int | None, quantize: str) -> Recipe:
+    """The recipe with other epochs and goal; raises `UsageError` on contradictions."""
+    try:
+        recipe = replace(recipe, epochs=epochs or recipe.epochs, batch_size=min(recipe.batch_size, len(clip)))
+        return with_quantization(recipe, quantize)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
+def model_config(clip: Clip, preset: Preset, overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """The preset's config for this clip with some fields replaced; raises `UsageError` on contradictions."""
+    try:
+        config = replace(preset.config(clip.info.height, clip.info.width, len(clip)), **overrides)
+        meta_model(preset.family, config)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UsageError(f"preset {preset.name} cannot be built so: {error}") from error
+    return config_dict(config)
+
+
+def start_run(
+    clip: Clip, preset: Preset, config: dict[str, Any], recipe: Recipe, seed: int, device: torch.device, frames: Tensor
+) -> Run:
+    """A run at step 0 whose recipe holds the speed measured here."""
+    run = Run.new(preset.family, config, recipe, seed, frames_hash(clip), device)
+    speed = measure_speed(run.model, frames, recipe, device)
+    run.recipe = replace(
+        recipe,
+        dtype=speed.dtype,
+        threads=torch.get_num_threads(),
+        ms_per_step=speed.ms_per_step,
+        ms_per_quantized_step=speed.ms_per_quantized_step,
+    )
+    run.report = {"preset": preset.name, "parameters": count_parameters(run.model)}
+    return run
+
+
+def resume_run(last: Path, clip: Clip, device: torch.device) -> Run:
+    """The run that `last` holds, of the same clip; raises `InputError`."""
+    if not last.exists():
+        raise InputError(f"nothing to resume: {last} does not exist")
+    run = Run.load(last, device)
+    if run.clip_hash != frames_hash(clip):
+        raise InputError(f"{last} belongs to another clip; give the same video, --size, --crop and range as before")
+    return run
