@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import struct
 from collections.abc import Mapping, Sequence
@@ -81,7 +82,7 @@ def decode_info(payload: bytes, limits: Limits) -> Header:
 def encode_times(pts: Sequence[int], time_base: Fraction) -> bytes:
     """TIME."""
     w = Writer().signed(pts[0])
-    for before, after in zip(pts, pts[1:], strict=False):
+    for before, after in itertools.pairwise(pts):
         w.varint(after - before)
     return Writer().fraction(time_base).raw(deflate(w.bytes_())).bytes_()
 

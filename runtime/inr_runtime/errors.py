@@ -10,6 +10,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class InrError(Exception):
     """Base of all errors of this project; its text is one line that names the way out."""
@@ -42,9 +44,16 @@ class MediaError(InputError):
 
 
 class PromiseError(InrError):
-    """The work is done but a promise (quality, size) was not kept."""
+    """The work is done but a promise (quality, size) was not kept.
+
+    report: what was made all the same, for callers that want it.
+    """
 
     exit_code = 4
+
+    def __init__(self, text: str, report: Any = None) -> None:
+        super().__init__(text)
+        self.report = report
 
 
 class NvbError(InputError):

@@ -215,7 +215,7 @@ def _decode_stream(
     limits: Limits,
 ) -> tuple[list[QuantTensor], list[IntArray]]:
     """The weights, and one array of scale codes per time tensor (empty without data)."""
-    with_data = [t for t in times]
+    with_data = list(times)
     code_shapes = [(1 if a is None else s[a],) for s, a in zip(shapes, axes, strict=True)]
     time_shapes = [(() if t.axis is None else (t.shape[t.axis],)) or (1,) for t in with_data if t.shape]
     all_shapes = [*shapes, *code_shapes, *time_shapes]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Quality:
-    """psnr_db: mean over frames of per-frame RGB PSNR on [0, 1] floats; psnr_8bit_db: the same after rounding to 8 bits.
+    """psnr_db: mean over frames of per-frame RGB PSNR on [0, 1] floats; psnr_8bit_db: same after rounding to 8 bits.
 
     per_frame_db: unrounded PSNR of every frame.
     """

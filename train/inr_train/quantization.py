@@ -1,7 +1,8 @@
 """Imitating the stored integers in training: what `inr_runtime.tensors` and cpu-int8 lowering do, differentiably.
 
 Rounding passes gradients straight through. Activation ranges start from the minimum and maximum over all frames and are
-then learned by gradient with the weights (as in LSQ+, Bhalgat et al. 2020). Everything here is float32: autocast is off.
+then learned by gradient with the weights (as in LSQ+, Bhalgat et al. 2020). Everything here is float32: autocast is
+off.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ class QuantizedModel(nn.Module):
         self.bounds = nn.ParameterDict({e: nn.Parameter(torch.tensor(r)) for e, r in (ranges or {}).items()})
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        """Sampled inputs to RGB (B, 3, H, W), as the integers of the file give it; the picture itself is not rounded."""
+        """Sampled inputs to RGB (B, 3, H, W), as the file's integers give it; the picture itself is not rounded."""
         return run_graph(self.trace.graph, inputs, self.quantized_weights(), self._imitate if self.plan else None)
 
     def quantized_weights(self) -> list[Tensor]:

@@ -33,10 +33,10 @@ class Recipe:
     """A whole training run.
 
     epochs: passes over the clip. batch_size: frames a step. loss and alpha: see `losses.py`. learning_rate: peak;
-    linear warm-up over the share `warmup` of all steps, then cosine to zero. betas: of Adam. clip_norm: of the gradient.
-    weight_bits, bias_bits: of the stored integers. phases: shares of those that are no branches add up to 1.
-    dtype, threads, ms_per_step, ms_per_quantized_step: measured once before the first step and never again; "" and 0
-    until then.
+    linear warm-up over the share `warmup` of all steps, then cosine to zero. betas: of Adam. clip_norm: of the
+    gradient. weight_bits, bias_bits: of the stored integers. phases: shares of those that are no branches add up to
+    1. dtype, threads, ms_per_step, ms_per_quantized_step: measured once before the first step and never again; "" and
+    0 until then.
     """
 
     name: str

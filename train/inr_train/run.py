@@ -1,8 +1,8 @@
 """The state of a training run, and how it survives being killed.
 
 A snapshot is taken at fixed steps and written beside the output (`model.last.pt`) from time to time. Everything a
-step depends on is in the snapshot or derived from the seed and the step number, so a run that resumes from any snapshot ends
-with the same result as one that was never interrupted, on the same machine and thread count.
+step depends on is in the snapshot or derived from the seed and the step number, so a run that resumes from any
+snapshot ends with the same result as one that was never interrupted, on the same machine and thread count.
 """
 
 from __future__ import annotations
@@ -110,8 +110,8 @@ class Run:
     def enter_phase(self, inputs: tuple[Tensor, ...] | None, ranges: dict[str, Range] | None = None) -> None:
         """Make the network and the optimizer that the current phase needs.
 
-        inputs: sampled inputs of all frames, for measuring ranges where an int8 phase begins; None when ranges are given.
-        The optimizer's moments of the weights carry over from the phase before.
+        inputs: sampled inputs of all frames, for measuring ranges where an int8 phase begins; None when ranges are
+        given. The optimizer's moments of the weights carry over from the phase before.
         """
         kind = self.recipe.phases[min(self.phase, len(self.recipe.phases) - 1)].quantize
         before = getattr(self, "optimizer", None)

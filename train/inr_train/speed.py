@@ -16,7 +16,7 @@ from inr_train.recipe import Recipe
 
 @dataclass(frozen=True)
 class Speed:
-    """dtype: the faster of `bf16` (autocast) and `fp32`. Milliseconds of a step, plain and with imitated quantization."""
+    """dtype: the faster of `bf16` (autocast) and `fp32`. Milliseconds of a step, plain and imitating integers."""
 
     dtype: str
     ms_per_step: float

@@ -14,9 +14,9 @@ from inr_runtime.sample import TimeTensor
 class VideoModel(nn.Module):
     """A video as a network. Bring your own by subclassing.
 
-    A subclass has a `name`, a frozen dataclass `config_type` as its only constructor argument, `time_tensors`, and `decode`.
-    `decode` must be traceable to the operators of `inr_runtime.ops` with static shapes; use 1x1 convolutions
-    rather than linear layers. The host samples the time tensors; no network ever sees time itself.
+    A subclass has a `name`, a frozen dataclass `config_type` as its only constructor argument, `time_tensors`, and
+    `decode`. `decode` must be traceable to the operators of `inr_runtime.ops` with static shapes; use 1x1
+    convolutions rather than linear layers. The host samples the time tensors; no network ever sees time itself.
     """
 
     name: ClassVar[str]
@@ -36,7 +36,7 @@ class VideoModel(nn.Module):
         raise NotImplementedError
 
     def sample(self, times: Sequence[float]) -> tuple[Tensor, ...]:
-        """Inputs of `decode` for some moments, in frames from the clip's start; float32 (len(times), ...), on the CPU."""
+        """Inputs of `decode` for some moments, in frames from the clip's start; float32 (len(times), ...), CPU."""
         rows = [[torch.from_numpy(t.sample(float(time))) for t in self.time_tensors] for time in times]
         return tuple(torch.cat(column) for column in zip(*rows, strict=True))
 

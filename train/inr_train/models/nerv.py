@@ -4,12 +4,13 @@
          (1, 2l)         stem width        (C, h, w)        │                     (3, H, W)
                                                             └ 3x3 conv to C' s² ─► act ─► pixel shuffle s
 
-The activation stands before the shuffle: both orders give the same numbers, and here int8 engines fuse it. The frame is cut to
-its size in the graph where strides do not divide it.
+The activation stands before the shuffle: both orders give the same numbers, and here int8 engines fuse it. The frame
+is cut to its size in the graph where strides do not divide it.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -36,10 +37,11 @@ class NeRVConfig:
     """Everything that defines a NeRV.
 
     height, width: frame size. frames: count. base_height, base_width, channels: the stem's feature map.
-    strides: upscaling of each stage. encoding_base, encoding_levels: b and l of the positional encoding, 0 levels for none.
-    stem_width, stem_depth: hidden stem layers. expansion: channel factor of the first stage; reduction: divisor of later
-    ones, never below lower_width. blocks_per_stage: 1 in the paper. upscale, activation, output: one of the names above;
-    `linear` leaves clipping to [0, 1] to the player and is exact in 8 bits. Raises `ValueError` on contradictions.
+    strides: upscaling of each stage. encoding_base, encoding_levels: b and l of the positional encoding, 0 levels for
+    none. stem_width, stem_depth: hidden stem layers. expansion: channel factor of the first stage; reduction: divisor
+    of later ones, never below lower_width. blocks_per_stage: 1 in the paper. upscale, activation, output: one of the
+    names above; `linear` leaves clipping to [0, 1] to the player and is exact in 8 bits. Raises `ValueError` on
+    contradictions.
     """
 
     height: int
@@ -97,7 +99,7 @@ class NeRV(VideoModel):
         inputs = max(1, 2 * config.encoding_levels)
         widths = [inputs, *[config.stem_width] * config.stem_depth]
         widths.append(config.channels * config.base_height * config.base_width)
-        self.stem = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in zip(widths, widths[1:], strict=False))
+        self.stem = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in itertools.pairwise(widths))
         blocks, width = [], config.channels
         for stride, new_width in zip(config.strides, config.stage_widths, strict=True):
             blocks.append(NeRVBlock(width, new_width, stride, config))

@@ -1,0 +1,122 @@
+"""The command `inr-export`."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+import click
+
+from inr_export.export import MAX_LOSS_DB, ExportReport, export, export_onnx
+from inr_export.verify import Verification
+from inr_runtime.cli import StatusLine, common_options, megabytes, print_json, run_command, say
+from inr_runtime.errors import PromiseError, UsageError
+from inr_runtime.files import check_output
+from inr_runtime.lower import TARGETS
+from inr_train.checkpoint import Checkpoint
+from inr_train.cli import read_options, reading_options, train_with_progress
+from inr_train.clip import Clip
+from inr_train.source import frames_hash
+
+MODEL_SUFFIXES = {".pt", ".pth"}
+
+
+@click.command(name="inr-export", context_settings={"max_content_width": 110})
+@click.argument("model")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="File (default: the model's name with .nvb).")
+@click.option("--int8/--no-int8", default=True, show_default=True, help="Store what int8 engines need.")
+@click.option("--onnx", type=click.Path(path_type=Path), help="Also write the static ONNX graph to this file.")
+@click.option("--target", type=click.Choice(list(TARGETS)), help="Engine of --onnx (default: cpu-int8, or cpu-fp32).")
+@click.option("--verify/--no-verify", "check", default=True, show_default=True, help="Decode and compare every frame.")
+@click.option("--max-loss-db", type=float, default=MAX_LOSS_DB, show_default=True, help="Exit 4 beyond this loss.")
+@click.option("--ref", help="The source video, where it is not found by itself.")
+@reading_options
+@common_options
+def command(model: str, output: Path | None, quiet: bool, as_json: bool, **given: Any) -> None:
+    """Write MODEL, a model.pt of inr-train, as a .nvb file. A video in its place is trained first with defaults."""
+    reading = {k: given.pop(k) for k in ("size", "crop", "start", "end", "frames", "pix_fmt", "fps")}
+    path = output or Path(Path(model).stem).with_suffix(".nvb")
+    check_output(path, given["overwrite"])
+    checkpoint = _model(model, path, reading, quiet, given)
+    reference = Clip.read(given["ref"], read_options(**reading)) if given["ref"] else None
+    if reference is not None and frames_hash(reference) != checkpoint.source.get("frames_sha256"):
+        raise UsageError(f"{given['ref']} is not what the model was fitted to; give the same --size, --crop and range")
+    failure = None
+    with StatusLine("inr-export", quiet) as status:
+        try:
+            report = export(
+                checkpoint,
+                path,
+                int8=given["int8"],
+                check=given["check"],
+                max_loss_db=given["max_loss_db"],
+                reference=reference,
+                overwrite=given["overwrite"],
+                progress=lambda what, done, total: status.update(done, total, f"verify {what}"),
+            )
+        except PromiseError as error:
+            report, failure = error.report, error
+    if given["onnx"]:
+        target = given["target"] or ("cpu-int8" if given["int8"] else "cpu-fp32")
+        export_onnx(path, given["onnx"], target, overwrite=given["overwrite"])
+    if as_json:
+        print_json(as_dict(report))
+    _tell(report, quiet)
+    if failure:
+        raise failure
+    say(f"next: inr-play {shlex.quote(str(path))} -o {shlex.quote(str(path.with_suffix('.mp4')))}", quiet)
+
+
+def _model(model: str, path: Path, reading: dict[str, Any], quiet: bool, given: dict[str, Any]) -> Checkpoint:
+    if Path(model).suffix in MODEL_SUFFIXES:
+        return Checkpoint.load(Path(model))
+    clip = Clip.read(model, read_options(**reading))
+    defaults: dict[str, Any] = {"preset": "auto", "seed": 0, "device": "auto", "resume": False, "overrides": ()}
+    defaults |= dict.fromkeys(("epochs", "batch_size", "lr", "loss", "alpha", "log"))
+    defaults |= {"quantize": "int8" if given["int8"] else "weights", "threads": given["threads"]}
+    return train_with_progress(clip, path.with_suffix(".pt"), quiet, overwrite=given["overwrite"], **defaults)
+
+
+def as_dict(report: ExportReport) -> dict[str, Any]:
+    """The JSON of `inr-export --json`."""
+    best = report.verified[0] if report.verified else None
+    return {
+        "path": str(report.path),
+        "bytes": report.bytes,
+        "bits_per_pixel": report.bits_per_pixel,
+        "parameters": report.parameters,
+        "gmac_per_frame": report.gmac_per_frame,
+        "weight_bits": report.weight_bits,
+        "psnr_db": best.source_db if best else None,
+        "psnr_float_db": best.float_db if best else None,
+        "loss_db": best.loss_db if best else None,
+        "targets": [_target_dict(v) for v in report.verified],
+        "tensors": [{"name": t.name, "shape": list(t.shape), "bits": t.bits, "coder": t.coder} for t in report.tensors],
+    }
+
+
+def _target_dict(v: Verification) -> dict[str, Any]:
+    return {
+        "target": v.target,
+        "backend": v.backend,
+        "psnr_db": v.source_db,
+        "psnr_against_model_db": v.model_db,
+        "loss_db": v.loss_db,
+        "loss_is_estimate": v.estimated,
+        "fps": v.fps,
+    }
+
+
+def _tell(report: ExportReport, quiet: bool) -> None:
+    size = f"{megabytes(report.bytes)}, {report.bits_per_pixel:.3f} bits per pixel"
+    say(f"{report.path}: {size}, {report.parameters:,} parameters at {report.weight_bits} bits", quiet)
+    for v in report.verified:
+        quality = f"{v.source_db:.2f} dB" if v.source_db is not None else f"{v.model_db:.2f} dB against the model"
+        about = "about " if v.estimated else ""
+        say(f"  {v.target}: {quality}, {about}{v.loss_db:.2f} dB below the float model, {v.fps:.1f} fps here", quiet)
+
+
+def main() -> None:
+    """Entry point of `inr-export`."""
+    run_command(command)

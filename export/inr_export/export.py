@@ -1,0 +1,158 @@
+"""From a trained model to a .nvb file that was proven to play."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+
+from inr_export.verify import Verification, verify
+from inr_runtime.chunks import Header
+from inr_runtime.errors import InrError, PromiseError
+from inr_runtime.files import check_output, replacing
+from inr_runtime.format import NvbReader, write_nvb
+from inr_runtime.int8plan import Range
+from inr_runtime.lower import lower, target_named
+from inr_runtime.segment import Segment, TensorCost, make_thumbnail, tensor_costs
+from inr_runtime.tensors import QuantTensor
+from inr_train.checkpoint import Checkpoint
+from inr_train.clip import Clip
+from inr_train.models import VideoModel, count_parameters
+from inr_train.quantization import measure_ranges, quantize_weights
+from inr_train.source import find_source
+from inr_train.trace import Trace, trace
+
+MAX_LOSS_DB = 0.5
+"""The default promise: the file is at most this much worse than the float model."""
+CALIBRATION_FRAMES = 2000
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What was written and how well it plays.
+
+    bits_per_pixel: of the whole file without audio and meta. tensors: cost of each. verified: one result per target,
+    the promised one first; empty with verify=False.
+    """
+
+    path: Path
+    bytes: int
+    bits_per_pixel: float
+    parameters: int
+    gmac_per_frame: float
+    weight_bits: int
+    tensors: tuple[TensorCost, ...]
+    verified: tuple[Verification, ...]
+
+
+def export(
+    model: str | Path | Checkpoint,
+    output: str | Path,
+    *,
+    int8: bool = True,
+    check: bool = True,
+    max_loss_db: float = MAX_LOSS_DB,
+    reference: Clip | None = None,
+    overwrite: bool = False,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> ExportReport:
+    """Write a model as a .nvb file, decode that file, and compare every frame.
+
+    model: a `model.pt` or what `fit` returned. int8: store activation ranges, and promise quality on cpu-int8.
+    check: decode and compare. max_loss_db: the promise, against the float model. reference: the clip that the model was
+    fitted to; found by itself where its file is unchanged. progress: called with (what, done, total).
+    Raises `PromiseError` where the promise is not kept (the file stays), `UsageError` where `output` exists,
+    `InputError` on a bad model, `GraphError` where the model uses operators outside the dialect.
+    """
+    path = Path(output)
+    check_output(path, overwrite)
+    checkpoint = model if isinstance(model, Checkpoint) else Checkpoint.load(Path(model))
+    network = checkpoint.build()
+    traced = trace(network)
+    weights = quantize_weights(network, traced, checkpoint.weight_bits, checkpoint.bias_bits)
+    ranges = _ranges(checkpoint, network, traced, weights) if int8 else None
+    header, segment = _assemble(checkpoint, network, traced, weights, ranges)
+    size = write_nvb(path, header, [segment])
+    results: tuple[Verification, ...] = ()
+    if check:
+        clip = reference if reference is not None else find_source(checkpoint.source)
+        targets = ("cpu-int8", "cpu-fp32") if int8 else ("cpu-fp32",)
+        results = tuple(verify(path, checkpoint, network, clip, t, progress) for t in targets)
+    with NvbReader(path) as reader:
+        bits_per_pixel, costs = reader.bits_per_pixel, tensor_costs(reader.segment(0), reader.header)
+    gmac, parameters = traced.graph.macs / 1e9, count_parameters(network)
+    report = ExportReport(path, size, bits_per_pixel, parameters, gmac, checkpoint.weight_bits, tuple(costs), results)
+    _keep_promise(report, max_loss_db)
+    return report
+
+
+def export_onnx(nvb: str | Path, output: str | Path, target: str = "cpu-fp32", *, overwrite: bool = False) -> None:
+    """Write the graph of a .nvb file's first segment, lowered for `target`, as an ordinary ONNX file."""
+    path = Path(output)
+    check_output(path, overwrite)
+    with NvbReader(nvb) as reader:
+        segment, header = reader.segment(0), reader.header
+    ranges = header.ranges.get(segment.graph)
+    lowered = lower(header.graphs[segment.graph], segment.weights, target_named(target), ranges)
+    with replacing(path) as temporary:
+        onnx.save(lowered.embedded(), temporary)
+
+
+def _keep_promise(report: ExportReport, max_loss_db: float) -> None:
+    for result in report.verified[:1]:
+        if not result.loss_db <= max_loss_db:
+            raise PromiseError(
+                f"{report.path} is {result.loss_db:.2f} dB worse than the float model on {result.target}, more than "
+                f"--max-loss-db {max_loss_db:g}; train with quantization (inr-train --quantize int8), export with "
+                "--no-int8, or allow more",
+                report,
+            )
+
+
+def _ranges(
+    checkpoint: Checkpoint, network: VideoModel, traced: Trace, weights: Sequence[QuantTensor]
+) -> dict[str, Range]:
+    """The trained ranges where they belong to this very graph, else the extremes over all frames."""
+    if checkpoint.ranges and checkpoint.graph_digest == traced.graph.digest.hex():
+        return dict(checkpoint.ranges)
+    count = checkpoint.info.frame_count
+    step = 1 if count <= CALIBRATION_FRAMES else 10
+    times = sorted({*range(0, count, step), count - 1})
+    tensors = [torch.from_numpy(w.dequantize()) for w in weights]
+    return measure_ranges(traced.graph, tensors, (network.sample([t]) for t in times))
+
+
+def _assemble(
+    checkpoint: Checkpoint,
+    network: VideoModel,
+    traced: Trace,
+    weights: Sequence[QuantTensor],
+    ranges: dict[str, Range] | None,
+) -> tuple[Header, Segment]:
+    info = checkpoint.info
+    meta = {"made_by": " ".join(f"{k} {v}" for k, v in checkpoint.versions.items()), "seed": str(checkpoint.seed)}
+    meta["quality"] = json.dumps({k: checkpoint.report.get(k) for k in ("psnr_db", "psnr_float_db")})
+    header = Header(
+        info, checkpoint.model, secrets.token_bytes(16), (traced.graph,), {0: ranges} if ranges else {}, meta
+    )
+    middle = info.frame_count // 2
+    thumbnail = make_thumbnail(decode_with_torch(network, middle))
+    segment = Segment(0, 0, info.frame_count, tuple(weights), network.time_tensors, thumbnail, middle)
+    return header, segment
+
+
+@torch.no_grad()
+def decode_with_torch(network: VideoModel, index: int) -> NDArray[np.uint8]:
+    """Frame `index` as PyTorch computes it in float32: uint8 (H, W, 3). Raises `InrError` where it is not finite."""
+    frame = network.decode(*network.sample([index]))[0]
+    if not torch.isfinite(frame).all():
+        raise InrError("the model gives NaN or infinity; train again with a lower --lr")
+    rounded = torch.round(frame.clamp(0, 1) * 255).to(torch.uint8)
+    return np.ascontiguousarray(rounded.permute(1, 2, 0).numpy())
