@@ -28,7 +28,9 @@ def run_command(command: click.Command, on_interrupt: Callable[[], str | None] |
     """
     warnings.showwarning = _show_warning
     try:
-        command.main(standalone_mode=False)
+        # Not command.main: it turns a closed pipe into exit code 1.
+        with command.make_context(_name(), sys.argv[1:]) as context:
+            command.invoke(context)
         sys.stdout.flush()
         code = 0
     except click.exceptions.Exit as exit_request:
@@ -42,7 +44,7 @@ def run_command(command: click.Command, on_interrupt: Callable[[], str | None] |
         code = BROKEN_PIPE
     except (KeyboardInterrupt, click.Abort):
         line = on_interrupt() if on_interrupt else None
-        say(line or "interrupted")
+        say(line or f"{_name()}: interrupted")
         code = INTERRUPTED
     except InrError as error:
         code = _explain(error, error.exit_code)
@@ -54,21 +56,24 @@ def run_command(command: click.Command, on_interrupt: Callable[[], str | None] |
 def _explain(error: BaseException, code: int) -> int:
     if logging.getLogger("inr").isEnabledFor(logging.INFO):
         traceback.print_exception(error)
-    name = Path(sys.argv[0]).name
     text = str(error) or type(error).__name__
-    click.echo(f"{name}: {text}", err=True)
+    click.echo(f"{_name()}: {text}", err=True)
     return code
 
 
+def _name() -> str:
+    return Path(sys.argv[0]).stem
+
+
 def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
-    click.echo(f"{Path(sys.argv[0]).name}: warning: {message}", err=True)
+    click.echo(f"{_name()}: warning: {message}", err=True)
 
 
 def common_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """-y, -q, -v, --json, --threads, --version, -h on every command, as overwrite, quiet, verbose, as_json, threads."""
     options = [
         click.option("-y", "--overwrite", is_flag=True, help="Overwrite outputs that exist."),
-        click.option("-q", "--quiet", is_flag=True, help="No words but errors."),
+        click.option("-q", "--quiet", is_flag=True, callback=_set_quiet, help="No words but errors."),
         click.option("-v", "--verbose", count=True, callback=_set_verbosity, expose_value=False, help="More words."),
         click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout."),
         click.option("--threads", type=click.IntRange(0), default=0, show_default=True, help="CPU threads; 0 = all."),
@@ -82,6 +87,12 @@ def common_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def _set_verbosity(context: click.Context, parameter: click.Parameter, value: int) -> None:
     logging.getLogger("inr").setLevel(logging.INFO if value else logging.WARNING)
+
+
+def _set_quiet(context: click.Context, parameter: click.Parameter, value: bool) -> bool:
+    if value:
+        warnings.simplefilter("ignore")
+    return value
 
 
 def say(text: str, quiet: bool = False) -> None:

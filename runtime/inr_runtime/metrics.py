@@ -46,7 +46,7 @@ def psnr_yuv611(a: Pixels, b: Pixels, matrix: str) -> float:
 
 def luma(frame: Pixels, matrix: str) -> Pixels:
     """The Y plane, uint8 (H, W), limited range, of an RGB frame (H, W, 3); for `ms_ssim` of brightness alone."""
-    return planes_of(rgb_to_yuv(frame, matrix))[0].copy()
+    return np.array(planes_of(rgb_to_yuv(frame, matrix))[0], np.uint8)
 
 
 def ms_ssim(a: Pixels, b: Pixels) -> float | None:
@@ -59,7 +59,7 @@ def ms_ssim(a: Pixels, b: Pixels) -> float | None:
     _check_pair(a, b)
     if min(a.shape[:2]) < _SMALLEST_SIDE:
         return None
-    channels = zip(*(np.moveaxis(np.atleast_3d(x), 2, 0).astype(np.float64) for x in (a, b)), strict=True)
+    channels = zip(*(np.moveaxis(np.atleast_3d(x), 2, 0).astype(np.float64, order="C") for x in (a, b)), strict=True)
     return float(np.mean([_ms_ssim_plane(x, y) for x, y in channels]))
 
 

@@ -61,7 +61,7 @@ class Checkpoint:
         """Write atomically."""
         data = {f: getattr(self, f) for f in self.__dataclass_fields__}
         data["info"] = info_to_dict(self.info)
-        save_dict(path, {"format": FORMAT, "version": VERSION, **_plain(data)})
+        save_dict(path, {"format": FORMAT, "version": VERSION, **data})
 
     @classmethod
     def load(cls, path: Path) -> Checkpoint:
@@ -83,7 +83,7 @@ def save_dict(path: Path, data: Mapping[str, Any]) -> None:
     """Write a dict of plain types and tensors atomically."""
     with replacing(path) as temporary:
         try:
-            torch.save(dict(data), temporary)
+            torch.save(_plain(data), temporary)
         except RuntimeError as error:
             raise OSError(None, str(error).splitlines()[0]) from error
         with open(temporary, "rb") as file:
@@ -113,7 +113,7 @@ def versions() -> dict[str, str]:
         own = version("inr-video")
     except ImportError as error:
         raise MissingExtraError("inr-video is not installed; run: pip install -e '.[train]'") from error
-    return {"inr-video": own, "torch": torch.__version__, "python": platform.python_version()}
+    return {"inr-video": own, "torch": str(torch.__version__), "python": platform.python_version()}
 
 
 def info_to_dict(info: VideoInfo) -> dict[str, Any]:
@@ -135,4 +135,6 @@ def _plain(value: Any) -> Any:
         return {str(k): _plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(v) for v in value]
+    if value is not None and type(value) not in (bool, int, float, str, Tensor):
+        raise TypeError(f"{type(value).__name__} is not a plain type: the file could not be read safely")
     return value

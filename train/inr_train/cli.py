@@ -92,7 +92,7 @@ def command(video: str | None, list_presets: bool, as_json: bool, quiet: bool, *
         raise UsageError("which video? inr-train VIDEO -o model.pt (or --list-presets)")
     reading = {k: given.pop(k) for k in ("size", "crop", "start", "end", "frames", "pix_fmt", "fps")}
     clip = Clip.read(video, read_options(**reading))
-    checkpoint = train_with_progress(clip, _output(video, given["output"]), quiet, **given)
+    checkpoint = train_with_progress(clip, _output(video, given.pop("output")), quiet, **given)
     if as_json:
         print_json(report(checkpoint))
 

@@ -34,7 +34,8 @@ from inr_train.start import (
 )
 
 EVALUATIONS = 10
-"""Evaluations and snapshots per run."""
+"""Evaluations and snapshots per run, at most; every phase ends with one."""
+EPOCHS_BETWEEN_EVALUATIONS = 3
 SECONDS_BETWEEN_SAVES = 30.0
 MAX_RESTARTS = 4
 
@@ -163,7 +164,9 @@ def _batch(run: Run, count: int) -> Tensor:
 
 
 def _interval(run: Run, count: int) -> int:
-    return max(1, run.recipe.steps(count) // EVALUATIONS)
+    """Steps between evaluations: each costs about a third of an epoch, so three epochs or more lie between them."""
+    steps = run.recipe.steps(count)
+    return max(1, steps // EVALUATIONS, EPOCHS_BETWEEN_EVALUATIONS * steps // run.recipe.epochs)
 
 
 def _begin_phase(run: Run, inputs: tuple[Tensor, ...]) -> None:

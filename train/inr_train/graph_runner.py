@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -43,26 +44,24 @@ def _apply(graph: CanonicalGraph, node: Node, values: Mapping[str, Tensor]) -> T
     return _FUNCTIONS[node.op](data, attributes, structure)
 
 
-def _conv(data: list[Tensor], attributes: dict[str, object], structure: list[object]) -> Tensor:
+def _conv(data: list[Tensor], attributes: dict[str, Any], structure: list[Any]) -> Tensor:
     x, weight, *bias = data
     pads = attributes.get("pads", (0, 0, 0, 0))
-    assert isinstance(pads, tuple)
     if pads[:2] != pads[2:]:
         x, pads = F.pad(x, (pads[1], pads[3], pads[0], pads[2])), (0, 0, 0, 0)
     stride, dilation, group = (attributes.get(k, d) for k, d in (("strides", 1), ("dilations", 1), ("group", 1)))
-    return F.conv2d(x, weight, bias[0] if bias else None, stride, pads[:2], dilation, group)  # type: ignore[arg-type]
+    return F.conv2d(x, weight, bias[0] if bias else None, stride, pads[:2], dilation, group)
 
 
-def _conv_transpose(data: list[Tensor], attributes: dict[str, object], structure: list[object]) -> Tensor:
+def _conv_transpose(data: list[Tensor], attributes: dict[str, Any], structure: list[Any]) -> Tensor:
     x, weight, *bias = data
     pads = attributes.get("pads", (0, 0, 0, 0))
-    assert isinstance(pads, tuple)
     assert pads[:2] == pads[2:]
     stride, dilation, group = (attributes.get(k, d) for k, d in (("strides", 1), ("dilations", 1), ("group", 1)))
-    return F.conv_transpose2d(x, weight, bias[0] if bias else None, stride, pads[:2], 0, group, dilation)  # type: ignore[arg-type]
+    return F.conv_transpose2d(x, weight, bias[0] if bias else None, stride, pads[:2], 0, group, dilation)
 
 
-def _resize(data: list[Tensor], attributes: dict[str, object], structure: list[list[int]]) -> Tensor:
+def _resize(data: list[Tensor], attributes: dict[str, Any], structure: list[list[int]]) -> Tensor:
     size = structure[0][2:]
     if attributes.get("mode", "nearest") == "nearest":
         return F.interpolate(data[0], size, mode="nearest")
@@ -70,19 +69,19 @@ def _resize(data: list[Tensor], attributes: dict[str, object], structure: list[l
     return F.interpolate(data[0], size, mode="bilinear", align_corners=aligned)
 
 
-def _slice(data: list[Tensor], attributes: dict[str, object], structure: list[list[int]]) -> Tensor:
+def _slice(data: list[Tensor], attributes: dict[str, Any], structure: list[list[int]]) -> Tensor:
     x = data[0]
     for start, end, axis in zip(*structure[:3], strict=True):
         x = x.narrow(axis, start, min(end, x.shape[axis]) - start)
     return x
 
 
-def _shuffle(data: list[Tensor], attributes: dict[str, object], structure: list[object]) -> Tensor:
+def _shuffle(data: list[Tensor], attributes: dict[str, Any], structure: list[Any]) -> Tensor:
     assert attributes.get("mode") == "CRD"
-    return F.pixel_shuffle(data[0], int(str(attributes["blocksize"])))
+    return F.pixel_shuffle(data[0], attributes["blocksize"])
 
 
-def _reshape(data: list[Tensor], attributes: dict[str, object], structure: list[list[int]]) -> Tensor:
+def _reshape(data: list[Tensor], attributes: dict[str, Any], structure: list[list[int]]) -> Tensor:
     x = data[0].reshape(data[0].shape[0], *structure[0][1:])
     return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
 

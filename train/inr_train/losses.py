@@ -29,7 +29,8 @@ def one_minus_ssim(prediction: Tensor, target: Tensor) -> Tensor:
 
 def fft_l1(prediction: Tensor, target: Tensor) -> Tensor:
     """Mean magnitude of the difference's orthonormal 2-D Fourier coefficients (as in Boosting-NeRV's loss)."""
-    return torch.fft.rfft2(prediction - target, norm="ortho").abs().mean()
+    spectrum: Tensor = torch.fft.rfft2(prediction - target, norm="ortho")
+    return spectrum.abs().mean()
 
 
 def _mix(first: Loss, second: Loss) -> Callable[[float], Loss]:

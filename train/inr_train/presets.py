@@ -54,6 +54,8 @@ def _paper_nerv(channels: int) -> Callable[[int, int, int], NeRVConfig]:
 
 
 def _small_nerv(channels: int, stem_width: int, lower_width: int) -> Callable[[int, int, int], NeRVConfig]:
+    """For short budgets: a small stem, and what int8 engines run without loss (LeakyReLU, no output function)."""
+
     def config(height: int, width: int, frames: int) -> NeRVConfig:
         strides, base_height, base_width = solve_strides(height, width)
         return NeRVConfig(
@@ -65,6 +67,7 @@ def _small_nerv(channels: int, stem_width: int, lower_width: int) -> Callable[[i
             strides,
             channels,
             stem_width=stem_width,
+            expansion=2.0,
             lower_width=lower_width,
             activation="leaky_relu",
             output="linear",
@@ -76,8 +79,8 @@ def _small_nerv(channels: int, stem_width: int, lower_width: int) -> Callable[[i
 PRESETS: dict[str, Preset] = {
     p.name: p
     for p in (
-        Preset("nerv-xxs", "nerv", _small_nerv(16, 24, 16), FAST_RECIPE),
-        Preset("nerv-xs", "nerv", _small_nerv(32, 64, 32), FAST_RECIPE),
+        Preset("nerv-xxs", "nerv", _small_nerv(12, 32, 20), FAST_RECIPE),
+        Preset("nerv-xs", "nerv", _small_nerv(16, 48, 32), FAST_RECIPE),
         Preset("nerv-s", "nerv", _paper_nerv(26), NERV_RECIPE),
         Preset("nerv-m", "nerv", _paper_nerv(58), NERV_RECIPE),
         Preset("nerv-l", "nerv", _paper_nerv(112), NERV_RECIPE),
@@ -95,7 +98,7 @@ def preset_named(name: str) -> Preset:
 def default_preset(height: int, width: int) -> Preset:
     """A size that trains in minutes on a CPU for small frames, the paper's smallest for large ones."""
     pixels = height * width
-    return PRESETS["nerv-xxs" if pixels < 80_000 else "nerv-xs" if pixels < 500_000 else "nerv-s"]
+    return PRESETS["nerv-xxs" if pixels < 20_000 else "nerv-xs" if pixels < 500_000 else "nerv-s"]
 
 
 def describe_presets(height: int, width: int, frames: int) -> list[dict[str, Any]]:

@@ -60,8 +60,8 @@ class RunLog:
     """Writes rows to a JSONL file, beginning with those of the run so far; does nothing without a path."""
 
     def __init__(self, path: Path | None, rows: Iterable[Mapping[str, Any]]) -> None:
-        self._path, self._rows, self._file = path, list(rows), None
-        self._file: TextIO | None
+        self._path, self._rows = path, list(rows)
+        self._file: TextIO | None = None
 
     def __enter__(self) -> RunLog:
         if self._path is not None:

@@ -69,6 +69,8 @@ def choose_preset(clip: Clip, name: str) -> Preset:
 
 def choose_recipe(clip: Clip, recipe: Recipe, epochs: int | None, quantize: str) -> Recipe:
     """The recipe with other epochs and goal; raises `UsageError` on contradictions."""
+    if "ssim" in recipe.loss and min(clip.info.width, clip.info.height) < 11:
+        raise UsageError(f"loss {recipe.loss} needs frames of at least 11x11 pixels; choose --loss l1_fft")
     try:
         recipe = replace(recipe, epochs=epochs or recipe.epochs, batch_size=min(recipe.batch_size, len(clip)))
         return with_quantization(recipe, quantize)

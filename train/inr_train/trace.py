@@ -120,7 +120,7 @@ def _canonical(model: onnx.ModelProto, input_count: int) -> CanonicalGraph:
 
 
 def _is_float_cast(proto: onnx.NodeProto) -> bool:
-    return proto.op_type == "Cast" and helper.get_node_attr_value(proto, "to") == onnx.TensorProto.FLOAT
+    return proto.op_type == "Cast" and bool(helper.get_node_attr_value(proto, "to") == onnx.TensorProto.FLOAT)
 
 
 def _attributes(proto: onnx.NodeProto) -> tuple[tuple[str, Value], ...]:

@@ -1,4 +1,4 @@
-"""Speed and overhead of the entropy coder: `OMP_NUM_THREADS=1 python tests/bench/entropy_speed`."""
+"""Speed and overhead of the entropy coder: `make bench BENCH=entropy_speed`."""
 
 from __future__ import annotations
 
@@ -7,19 +7,15 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from time import perf_counter
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from tests.bench.record import write_results
 
 from inr_runtime.entropy import decode_tensors, encode_tensors
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from record import write_results
 
 PROTOCOL = (
     "One int8 tensor of 64 rows, discretised Gaussians on -127 ... 127 with standard deviations from 0.3 to 40 in "

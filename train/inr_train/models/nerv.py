@@ -109,6 +109,7 @@ class NeRV(VideoModel):
         self.head = nn.Conv2d(width, 3, 1)
         self.activation = ACTIVATIONS[config.activation]()
         if config.output == "linear":
+            assert self.head.bias is not None
             nn.init.constant_(self.head.bias, 0.5)
 
     @property

@@ -1,0 +1,130 @@
+"""What `inr-play` does: inspect, measure, compare, or play to a sink. Results on stdout, words on stderr."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import click
+
+from inr_player.benchmark import Benchmark, benchmark
+from inr_player.compare import Comparison, Reference, compare, open_reference
+from inr_player.inspect import describe
+from inr_player.playback import play
+from inr_player.request import Request
+from inr_player.selection import part_of
+from inr_player.tables import show_info
+from inr_runtime.cli import StatusLine, clock, megabytes, print_json, say
+from inr_runtime.decoder import Decoder
+from inr_runtime.errors import InrError
+from inr_runtime.format import NvbReader
+from inr_runtime.media import open_writer
+
+
+def run(request: Request) -> None:
+    """Do what was asked for."""
+    if request.info:
+        _info(request)
+    elif request.benchmark:
+        _benchmark(request)
+    elif request.reference:
+        _compare(request, request.reference)
+    else:
+        _play(request)
+
+
+def _info(request: Request) -> None:
+    with NvbReader(request.file) as reader:
+        facts = describe(reader)
+    print_json(facts) if request.as_json else show_info(facts)
+
+
+def _benchmark(request: Request) -> None:
+    with StatusLine("inr-play", request.quiet) as status:
+        result = benchmark(
+            request.file,
+            request.selection,
+            backend=request.backend,
+            target=request.target,
+            threads=request.threads,
+            progress=lambda done, count: status.update(done, count, "frame"),
+        )
+    print_json(asdict(result)) if request.as_json else click.echo(_benchmark_line(result))
+
+
+def _benchmark_line(result: Benchmark) -> str:
+    memory = "" if result.peak_memory_bytes is None else f"  memory {megabytes(result.peak_memory_bytes)}"
+    return (
+        f"{result.fps:.1f} fps  network {result.fps_network:.1f} fps  p50 {result.ms_p50:.2f} ms  "
+        f"p99 {result.ms_p99:.2f} ms  first frame {result.first_frame_ms:.0f} ms{memory}  "
+        f"{result.backend}, {result.threads} threads"
+    )
+
+
+def _compare(request: Request, reference: Reference) -> None:
+    with request.open() as decoder:
+        frames = request.selection.of(decoder.info)
+        bounded = request.selection.bounded
+        pictures = open_reference(reference, decoder, frames, bounded, lambda text: say(text, request.quiet))
+        with StatusLine("inr-play", request.quiet) as status:
+            result = compare(decoder, pictures, frames, lambda done: status.update(done, len(frames), "frame"))
+    print_json(asdict(result)) if request.as_json else click.echo(_comparison_line(result))
+
+
+def _comparison_line(result: Comparison) -> str:
+    index, lowest = result.worst
+    ssim = "" if result.ms_ssim is None else f"  ms-ssim {result.ms_ssim:.4f}  ms-ssim-y {result.ms_ssim_y:.4f}"
+    return (
+        f"psnr {result.psnr_db:.2f} dB  psnr-yuv {result.psnr_yuv_db:.2f} dB{ssim}  "
+        f"worst frame {index} {lowest:.2f} dB  {result.bits_per_pixel:.4f} bpp  {result.frames} frames"
+    )
+
+
+def _play(request: Request) -> None:
+    with request.open() as decoder:
+        target = request.output or _shown_on(request.vo)
+        frames = request.selection.of(decoder.info)
+        info = part_of(decoder.info, frames)
+        raw = request.format is None and target == "-" and request.pix_fmt == "rgb24"
+        form, start = "raw" if raw else request.format, perf_counter()
+        sink = open_writer(target, info, overwrite=request.overwrite, format=form, pix_fmt=request.pix_fmt)
+        with StatusLine("inr-play", request.quiet) as status, sink as writer:
+            play(decoder, writer, frames, lambda done: _progress(status, done, len(frames), perf_counter() - start))
+        report = _written(target, len(frames), perf_counter() - start, decoder)
+    print_json(report) if request.as_json else say(_written_line(report), request.quiet)
+
+
+def _shown_on(vo: str) -> str:
+    if vo == "null":
+        return "null"
+    raise InrError(
+        "there is no window yet; write a video with -o out.mp4, decode to nowhere with --vo null, "
+        "or pipe it to a player with -o - | mpv -"
+    )
+
+
+def _progress(status: StatusLine, done: int, total: int, seconds: float) -> None:
+    rate = done / seconds
+    status.update(done, total, "frame", fps=f"{rate:.0f}", eta=clock((total - done) / rate))
+
+
+def _written(target: str, frames: int, seconds: float, decoder: Decoder) -> dict[str, Any]:
+    path = Path(target)
+    return {
+        "output": target,
+        "frames": frames,
+        "width": decoder.info.width,
+        "height": decoder.info.height,
+        "output_bytes": path.stat().st_size if path.is_file() else None,
+        "fps": frames / seconds,
+        "backend": decoder.backend,
+    }
+
+
+def _written_line(report: dict[str, Any]) -> str:
+    name = {"-": "the pipe", "null": "nowhere"}.get(report["output"], report["output"])
+    size = f", {megabytes(report['output_bytes'])}" if report["output_bytes"] is not None else ""
+    shape = f"{report['frames']} frames, {report['width']}x{report['height']}"
+    return f"wrote {name}: {shape}{size}, {report['fps']:.0f} fps"

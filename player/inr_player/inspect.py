@@ -1,0 +1,105 @@
+"""What a .nvb file holds: its size, its network, and the bits of every tensor. Needs no engine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from math import prod
+from typing import Any
+
+from inr_runtime.chunks import Header
+from inr_runtime.format import NvbReader
+from inr_runtime.lower import TARGETS
+from inr_runtime.segment import Segment, TensorCost, tensor_costs
+
+
+@dataclass(frozen=True)
+class SegmentFacts:
+    """One segment: its frames, the bytes of its chunk, its graph's number, and the numbers that it transmits."""
+
+    first_frame: int
+    frames: int
+    bytes: int
+    graph: int
+    parameters: int
+
+
+@dataclass(frozen=True)
+class Totals:
+    """parameters: numbers transmitted by all segments, scales left out. gmac_per_frame: 10^9 multiply-accumulates."""
+
+    parameters: int
+    gmac_per_frame: float
+
+
+def totals(reader: NvbReader) -> Totals:
+    """Size of the network, from the file's segments. Raises `NvbError` where one is damaged."""
+    return _sum_up(reader.header, [_facts(reader, i, reader.segment(i)) for i in range(len(reader.index))])
+
+
+def parameters_of(segment: Segment) -> int:
+    """Numbers that one segment transmits: weights and time-indexed tensors, without their scales."""
+    datas = [t.data for t in segment.time_tensors if t.data is not None]
+    return sum(prod(tensor.shape) for tensor in (*segment.weights, *datas))
+
+
+def targets_of(header: Header) -> list[str]:
+    """Names of the targets that the file can be played with; int8 needs activation ranges in the file."""
+    ranged = all(i in header.ranges for i in range(len(header.graphs)))
+    return [name for name, target in TARGETS.items() if target.precision != "int8" or ranged]
+
+
+def describe(reader: NvbReader) -> dict[str, Any]:
+    """The facts that `inr-play --info --json` prints; figures carry their units in their keys.
+
+    Every segment is decoded and encoded again for the bits of its tensors. Raises `NvbError` where one is damaged.
+    """
+    header, info = reader.header, reader.header.info
+    segments, tensors = [], []
+    for number in range(len(reader.index)):
+        segment = reader.segment(number)
+        segments.append(_facts(reader, number, segment))
+        tensors += [_tensor(cost, number) for cost in tensor_costs(segment, header)]
+    sums = _sum_up(header, segments)
+    return {
+        "file": str(reader.path),
+        "width": info.width,
+        "height": info.height,
+        "frames": info.frame_count,
+        "fps": float(info.fps),
+        "variable_rate": info.pts is not None,
+        "duration_s": info.duration,
+        "matrix": info.matrix_used,
+        "bytes": reader.size,
+        "video_bytes": reader.video_bytes,
+        "bits_per_pixel": reader.bits_per_pixel,
+        "model": header.model,
+        "parameters": sums.parameters,
+        "gmac_per_frame": sums.gmac_per_frame,
+        "operators": sum(len(graph.nodes) for graph in header.graphs),
+        "targets": targets_of(header),
+        "segments": [asdict(segment) for segment in segments],
+        "tensors": tensors,
+        "meta": dict(header.meta),
+    }
+
+
+def _facts(reader: NvbReader, number: int, segment: Segment) -> SegmentFacts:
+    size, parameters = reader.index[number].length, parameters_of(segment)
+    return SegmentFacts(segment.first_frame, segment.frame_count, size, segment.graph, parameters)
+
+
+def _sum_up(header: Header, segments: Sequence[SegmentFacts]) -> Totals:
+    macs = sum(header.graphs[s.graph].macs * s.frames for s in segments)
+    return Totals(sum(s.parameters for s in segments), macs / header.info.frame_count / 1e9)
+
+
+def _tensor(cost: TensorCost, segment: int) -> dict[str, Any]:
+    return {
+        "name": cost.name,
+        "segment": segment,
+        "shape": list(cost.shape),
+        "coder": cost.coder,
+        "bits": cost.bits,
+        "bits_per_symbol": cost.bits / max(prod(cost.shape), 1),
+    }

@@ -1,0 +1,73 @@
+"""Facts as tables for people; on stdout, since they are what was asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from inr_runtime.cli import megabytes
+
+
+def show_info(facts: Mapping[str, Any]) -> None:
+    """Print what `inspect.describe` found: the file, and the tensors of its first segment."""
+    console = Console(highlight=False)
+    console.print(_file_table(facts))
+    if len(facts["segments"]) > 1:
+        console.print(_segment_table(facts["segments"]))
+    console.print(_tensor_table(facts))
+
+
+def show_backends(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print the known engines and whether they are installed."""
+    table = _table("engine", "version")
+    for row in rows:
+        table.add_row(row["backend"], row["version"] or "not installed")
+    Console(highlight=False).print(table)
+
+
+def _file_table(facts: Mapping[str, Any]) -> Table:
+    rate = f"{facts['fps']:.6g} fps{' on average' if facts['variable_rate'] else ''}"
+    rows = {
+        "file": facts["file"],
+        "size": f"{facts['width']}x{facts['height']}, {facts['matrix']}",
+        "frames": f"{facts['frames']} at {rate}, {facts['duration_s']:.2f} s",
+        "bytes": f"{facts['bytes']} ({megabytes(facts['bytes'])}), {facts['bits_per_pixel']:.4f} bits per pixel",
+        "model": f"{facts['model']}, {facts['parameters']} parameters",
+        "graph": f"{facts['operators']} operators, {facts['gmac_per_frame']:.3g} GMAC per frame",
+        "targets": ", ".join(facts["targets"]),
+        "segments": str(len(facts["segments"])),
+        **{f"meta {key}": value for key, value in facts["meta"].items()},
+    }
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for name, value in rows.items():
+        table.add_row(name, value)
+    return table
+
+
+def _segment_table(segments: Sequence[Mapping[str, Any]]) -> Table:
+    table = _table("segment", "first frame", "frames", "bytes", "parameters", right=(1, 2, 3, 4))
+    for number, row in enumerate(segments):
+        figures = (row[key] for key in ("first_frame", "frames", "bytes", "parameters"))
+        table.add_row(str(number), *map(str, figures))
+    return table
+
+
+def _tensor_table(facts: Mapping[str, Any]) -> Table:
+    table = _table("tensor", "shape", "coder", "bits", "bits per symbol", right=(3, 4))
+    for row in (r for r in facts["tensors"] if r["segment"] == 0):
+        shape = "x".join(map(str, row["shape"]))
+        table.add_row(row["name"], shape, row["coder"], f"{row['bits']:.0f}", f"{row['bits_per_symbol']:.2f}")
+    if len(facts["segments"]) > 1:
+        table.caption = "tensors of segment 0; --json lists all"
+    return table
+
+
+def _table(*columns: str, right: Sequence[int] = ()) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for number, name in enumerate(columns):
+        table.add_column(name, justify="right" if number in right else "left")
+    return table

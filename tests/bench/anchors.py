@@ -1,0 +1,47 @@
+"""Classic codecs to stand beside: x265 through PyAV, elementary-stream bytes, RGB PSNR of what decodes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+
+from inr_runtime.metrics import psnr
+from inr_train.clip import Clip
+
+
+def x265(source: Path, clip: Clip, crf: float, preset: str = "medium") -> tuple[int, float]:
+    """Bytes of all packets and mean RGB PSNR at a rate factor: tune=psnr, keyint 250, the source's own 4:2:0 planes.
+
+    source: the video file that `clip` was read from, unscaled. The stream is decoded again here.
+    """
+    encoder = av.CodecContext.create("libx265", "w")
+    encoder.width, encoder.height, encoder.pix_fmt = clip.info.width, clip.info.height, "yuv420p"
+    encoder.framerate, encoder.time_base = clip.info.fps, 1 / clip.info.fps
+    encoder.options = {"preset": preset, "tune": "psnr", "x265-params": f"crf={crf}:log-level=none:keyint=250"}
+    packets = []
+    with av.open(str(source)) as container:
+        for i, frame in enumerate(container.decode(video=0)):
+            frame.pts, frame.time_base = i, encoder.time_base
+            frame.pict_type = av.video.frame.PictureType.NONE
+            packets += encoder.encode(frame)
+    packets += encoder.encode()
+    decoder = av.CodecContext.create("hevc", "r")
+    decoded = [f for p in [*packets, None] for f in decoder.decode(p)]
+    quality = [psnr(f.to_ndarray(format="rgb24"), s) for f, s in zip(decoded, clip.frames, strict=True)]
+    return sum(p.size for p in packets), float(np.mean(quality))
+
+
+def x265_at_psnr(source: Path, clip: Clip, target_db: float) -> dict[str, Any]:
+    """The x265 stream whose PSNR is nearest to `target_db`, by bisection of the rate factor to 1/8."""
+    low, high = 16.0, 46.0
+    best: dict[str, Any] = {}
+    for _ in range(8):
+        crf = (low + high) / 2
+        size, quality = x265(source, clip, crf)
+        if not best or abs(quality - target_db) < abs(best["psnr_db"] - target_db):
+            best = {"bytes": size, "psnr_db": quality, "crf": crf}
+        low, high = (crf, high) if quality > target_db else (low, crf)
+    return best

@@ -1,0 +1,26 @@
+"""Files that many tests share, made once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from builders import make_nvb
+
+
+@pytest.fixture(scope="session")
+def tiny_nvb(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """48x32, 12 frames at 24 fps, one segment, made for int8."""
+    return make_nvb(tmp_path_factory.mktemp("nvb") / "tiny.nvb")
+
+
+@pytest.fixture(scope="session")
+def tiny_nvb_two_segments(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same size in segments of 7 and 5 frames with different weights."""
+    return make_nvb(tmp_path_factory.mktemp("nvb") / "two.nvb", lengths=[7, 5], seed=10)
+
+
+@pytest.fixture(scope="session")
+def tiny_nvb_float(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same as `tiny_nvb` but without the activation ranges that int8 needs."""
+    return make_nvb(tmp_path_factory.mktemp("nvb") / "float.nvb", int8=False)
