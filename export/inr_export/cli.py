@@ -72,7 +72,14 @@ def _model(model: str, path: Path, reading: dict[str, Any], quiet: bool, given: 
     if Path(model).suffix in MODEL_SUFFIXES:
         return Checkpoint.load(Path(model))
     clip = Clip.read(model, read_options(**reading))
-    defaults: dict[str, Any] = {"preset": "auto", "seed": 0, "device": "auto", "resume": False, "overrides": ()}
+    defaults: dict[str, Any] = {
+        "preset": "auto",
+        "seed": 0,
+        "device": "auto",
+        "amp": "auto",
+        "resume": False,
+        "overrides": (),
+    }
     defaults |= dict.fromkeys(("epochs", "batch_size", "lr", "loss", "alpha", "log"))
     defaults |= {"quantize": "int8" if given["int8"] else "weights", "threads": given["threads"]}
     return train_with_progress(clip, path.with_suffix(".pt"), quiet, overwrite=given["overwrite"], **defaults)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -83,8 +83,10 @@ def _comparison_line(result: Comparison) -> str:
 
 
 def _play(request: Request) -> None:
+    if not request.output and request.vo == "window":
+        _refuse_window(request.file)
+    target = request.output or "null"
     with request.open() as decoder:
-        target = request.output or _shown_on(request.vo)
         frames = request.selection.of(decoder.info)
         info = part_of(decoder.info, frames)
         raw = request.format is None and target == "-" and request.pix_fmt == "rgb24"
@@ -96,9 +98,8 @@ def _play(request: Request) -> None:
     print_json(report) if request.as_json else say(_written_line(report), request.quiet)
 
 
-def _shown_on(vo: str) -> str:
-    if vo == "null":
-        return "null"
+def _refuse_window(file: str) -> NoReturn:
+    NvbReader(file).close()  # what is wrong with the file is better to know than how to play it
     raise InrError(
         "there is no window yet; write a video with -o out.mp4, decode to nowhere with --vo null, "
         "or pipe it to a player with -o - | mpv -"

@@ -147,6 +147,7 @@ class Decoder:
         return before + min(max((ticks - info.pts[before]) / step, 0.0), 1.0)
 
     def _decode(self, position: float) -> NDArray[np.uint8]:
+        self._require_engine()
         self._open_segment(bisect.bisect_right(self._starts, position) - 1)
         pixels: NDArray[np.uint8] = self._run(position - self._segment.first_frame)
         return pixels
@@ -172,8 +173,9 @@ class Decoder:
         engine = open_backend(lowered, self._backend_name, self._threads)
         if self._engine is not None:
             self._engine.close()
-        self._engine, self._segment, self._number = engine, segment, number
+        self._engine, self._segment, self._number = engine, segment, -1
         self._check_picture(number)
+        self._number = number
 
     def _check_picture(self, number: int) -> None:
         """Compare one decoded frame with the stored thumbnail, so that a broken engine is never shown silently."""

@@ -132,7 +132,7 @@ def info_from_dict(data: Mapping[str, Any]) -> VideoInfo:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
+        return {_plain(k): _plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(v) for v in value]
     if value is not None and type(value) not in (bool, int, float, str, Tensor):

@@ -80,6 +80,7 @@ def read_options(**given: Any) -> ReadOptions:
 @reading_options
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of weights and frame order.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda[:N].")
+@click.option("--amp", type=click.Choice(["auto", "off", "bf16"]), default="auto", show_default=True, help="Precision.")
 @click.option("--resume", is_flag=True, help="Go on with the unfinished run of this output.")
 @click.option("--log", type=click.Path(path_type=Path), help="JSONL file, one row per evaluation.")
 @common_options
@@ -140,6 +141,7 @@ def report(checkpoint: Checkpoint) -> dict[str, Any]:
 def _recipe(recipe: Recipe, given: dict[str, Any]) -> Recipe:
     names = {"batch_size": "batch_size", "lr": "learning_rate", "loss": "loss", "alpha": "alpha"}
     changed = {field: given[option] for option, field in names.items() if given[option] is not None}
+    changed["dtype"] = {"auto": "", "off": "fp32", "bf16": "bf16"}[given["amp"]]
     try:
         return replace(recipe, **changed)
     except ValueError as error:

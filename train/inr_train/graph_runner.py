@@ -26,7 +26,7 @@ def run_graph(
     values = {p.name: hook(p.name, x) for p, x in zip(graph.inputs, inputs, strict=True)}
     values.update({p.name: w for p, w in zip(graph.weights, weights, strict=True)})
     values.update(
-        {k: torch.from_numpy(v).to(inputs[0].device) for k, v in graph.constants.items() if v.dtype.kind == "f"}
+        {k: torch.tensor(v, device=inputs[0].device) for k, v in graph.constants.items() if v.dtype.kind == "f"}
     )
     last_use = {name: i for i, node in enumerate(graph.nodes) for name in node.inputs}
     for i, node in enumerate(graph.nodes):

@@ -34,9 +34,9 @@ class Recipe:
 
     epochs: passes over the clip. batch_size: frames a step. loss and alpha: see `losses.py`. learning_rate: peak;
     linear warm-up over the share `warmup` of all steps, then cosine to zero. betas: of Adam. clip_norm: of the
-    gradient. weight_bits, bias_bits: of the stored integers. phases: shares of those that are no branches add up to
-    1. dtype, threads, ms_per_step, ms_per_quantized_step: measured once before the first step and never again; "" and
-    0 until then.
+    gradient. weight_bits, bias_bits: of the stored integers. phases: shares of those that are no branches add up to 1.
+    dtype: `bf16` (autocast) or `fp32`, "" to take the faster one here. dtype, threads, ms_per_step and
+    ms_per_quantized_step are measured once before the first step and never again.
     """
 
     name: str
@@ -62,21 +62,26 @@ class Recipe:
         total = sum(p.share for p in self.phases if not p.branch)
         if abs(total - 1) > 1e-6 or any(p.quantize not in QUANTIZE or p.share <= 0 for p in self.phases):
             raise ValueError(f"phases must share out 1 and quantize one of {QUANTIZE}, found {self.phases}")
+        if self.dtype not in ("", "bf16", "fp32"):
+            raise ValueError(f"dtype {self.dtype!r} is not bf16 or fp32")
         if self.loss not in LOSSES:
             raise ValueError(f"unknown loss {self.loss!r}; known: {', '.join(LOSSES)}")
         if self.epochs < 1 or self.batch_size < 1 or not 0 <= self.warmup < 1 or not 2 <= self.weight_bits <= 8:
             raise ValueError("epochs and batch size start at 1, warm-up lies in [0, 1), weight bits in 2 to 8")
 
     def steps(self, frames: int) -> int:
-        """Optimizer steps of the whole run, branches not counted."""
-        return self.epochs * max(1, frames // self.batch_size)
+        """Optimizer steps of the whole run, branches not counted; at least one a phase."""
+        main_phases = sum(not p.branch for p in self.phases)
+        return max(main_phases, self.epochs * max(1, frames // self.batch_size))
 
     def spans(self, frames: int) -> list[tuple[int, int]]:
         """First and one past last step of each phase; a branch runs over the steps that follow it."""
-        total, done, spans = self.steps(frames), 0.0, []
-        for phase in self.phases:
-            spans.append((round(done * total), round(min(done + phase.share, 1.0) * total)))
-            done += 0.0 if phase.branch else phase.share
+        total, begin, spans = self.steps(frames), 0, []
+        for i, phase in enumerate(self.phases):
+            following = sum(not p.branch for p in self.phases[i + 1 :])
+            end = min(max(begin + 1, begin + round(phase.share * total)), total - (0 if phase.branch else following))
+            spans.append((begin, total if following == 0 else end))
+            begin = begin if phase.branch else spans[-1][1]
         return spans
 
     def cost(self, phase: int) -> float:

@@ -96,7 +96,7 @@ def start_run(
     speed = measure_speed(run.model, frames, recipe, device)
     run.recipe = replace(
         recipe,
-        dtype=speed.dtype,
+        dtype=recipe.dtype or speed.dtype,
         threads=torch.get_num_threads(),
         ms_per_step=speed.ms_per_step,
         ms_per_quantized_step=speed.ms_per_quantized_step,

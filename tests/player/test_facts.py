@@ -1,0 +1,117 @@
+"""`--info`, `--benchmark` and `--list-backends`, for people and for machines."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from builders import INFO, make_nvb
+from commands import Call, inr_play
+
+from inr_player.benchmark import WARM_UP, benchmark, peak_memory
+from inr_player.inspect import describe
+from inr_player.selection import Selection
+from inr_runtime.format import NvbReader
+
+BENCHMARK_KEYS = {
+    "fps",
+    "fps_network",
+    "ms_p50",
+    "ms_p99",
+    "first_frame_ms",
+    "open_ms",
+    "peak_memory_bytes",
+    "backend",
+    "target",
+    "frames",
+    "threads",
+    "bytes",
+    "bits_per_pixel",
+    "parameters",
+    "gmac_per_frame",
+}
+
+
+def test_info_for_machines(tiny_nvb: Path) -> None:
+    facts = json.loads(inr_play(tiny_nvb, "--info", "--json").stdout)
+    size = tiny_nvb.stat().st_size
+    assert (facts["width"], facts["height"], facts["frames"], facts["fps"]) == (48, 32, 12, 24.0)
+    assert (facts["bytes"], facts["model"], facts["meta"]) == (size, "tiny nerv", {"made by": "tests"})
+    assert 0 < facts["video_bytes"] < size
+    assert facts["bits_per_pixel"] == facts["video_bytes"] * 8 / (48 * 32 * 12)
+    assert facts["parameters"] == 576 * 12 + 576 + 64 * 54 + 64 + 12 + 3
+    macs = 576 * 12 + 64 * 54 * 96 + 12 * 48 * 32
+    assert facts["gmac_per_frame"] == pytest.approx(macs / 1e9)
+    assert facts["targets"] == ["cpu-int8", "cpu-fp32"]
+    assert [s["frames"] for s in facts["segments"]] == [12]
+    assert [t["shape"] for t in facts["tensors"]][:3] == [[576, 12, 1, 1], [576], [64, 6, 3, 3]]
+    assert 0.9 * size < sum(t["bits"] for t in facts["tensors"]) / 8 < size
+    assert all(t["name"] and t["coder"] for t in facts["tensors"])
+
+
+def test_info_for_people(call: Call, tiny_nvb: Path, tiny_nvb_two_segments: Path) -> None:
+    code, text, err = call(tiny_nvb, "--info")
+    assert (code, err) == (0, "")
+    for word in ("48x32", "12 at 24 fps", "tiny nerv", "11023 parameters", "cpu-int8", "64x6x3x3", "bits per symbol"):
+        assert word in text
+    assert "segment 0" in call(tiny_nvb_two_segments, "--info")[1]
+
+
+def test_info_of_two_segments_lists_both(tiny_nvb_two_segments: Path) -> None:
+    with NvbReader(tiny_nvb_two_segments) as reader:
+        facts = describe(reader)
+    assert [(s["first_frame"], s["frames"]) for s in facts["segments"]] == [(0, 7), (7, 5)]
+    assert facts["parameters"] == 2 * facts["segments"][0]["parameters"]
+    assert {t["segment"] for t in facts["tensors"]} == {0, 1}
+
+
+def test_info_says_where_int8_is_missing(tiny_nvb_float: Path) -> None:
+    with NvbReader(tiny_nvb_float) as reader:
+        assert describe(reader)["targets"] == ["cpu-fp32"]
+
+
+def test_benchmark_for_machines(tiny_nvb: Path) -> None:
+    done = inr_play(tiny_nvb, "--benchmark", "--json", "--threads", "1", "--target", "cpu-fp32")
+    figures = json.loads(done.stdout)
+    assert set(figures) == BENCHMARK_KEYS
+    assert (figures["frames"], figures["threads"], figures["target"]) == (12, 1, "cpu-fp32")
+    assert figures["backend"].startswith("onnxruntime")
+    assert (figures["bytes"], figures["parameters"]) == (tiny_nvb.stat().st_size, 11023)
+    assert 0 < figures["open_ms"] < figures["first_frame_ms"]
+    assert 0 < figures["fps"] < figures["fps_network"]
+
+
+def test_benchmark_for_people(call: Call, tiny_nvb: Path) -> None:
+    code, text, _ = call(tiny_nvb, "--benchmark")
+    assert code == 0
+    assert text.count("\n") == 1
+    for word in (" fps", "p99 ", "onnxruntime", "threads"):
+        assert word in text
+
+
+@pytest.mark.parametrize("frames", [1, WARM_UP, WARM_UP + 1])
+def test_benchmark_of_a_clip_as_short_as_the_warm_up(tiny_nvb: Path, frames: int) -> None:
+    told: list[tuple[int, int]] = []
+    result = benchmark(str(tiny_nvb), Selection(frames=frames), progress=lambda *at: told.append(at))
+    assert (result.frames, told[-1]) == (frames, (frames, frames))
+    assert 0 < result.ms_p50 <= result.ms_p99
+
+
+def test_opening_a_segment_is_no_network_time(tmp_path: Path) -> None:
+    """With a segment a frame, every frame but the last opens one, and something is still measured."""
+    path = make_nvb(tmp_path / "many.nvb", lengths=[1] * 4, info=replace(INFO, frame_count=4))
+    assert benchmark(str(path), Selection()).fps_network > 0
+
+
+def test_peak_memory_is_known_on_unix() -> None:
+    assert (peak_memory() or 0) > 10_000_000 or os.name == "nt"
+
+
+def test_engines_are_listed_without_a_file(call: Call) -> None:
+    rows = json.loads(call("--list-backends", "--json")[1])
+    assert rows[0]["backend"] == "onnxruntime"
+    assert rows[0]["available"] is True
+    assert "onnxruntime" in call("--list-backends")[1]

@@ -1,0 +1,123 @@
+"""Fitting: learns, repeats itself, survives being stopped."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from inr_runtime.errors import InputError, InrError, UsageError
+from inr_train import Checkpoint, Clip, fit
+from inr_train.presets import PRESETS
+from inr_train.runlog import Progress
+from inr_train.start import last_path
+
+FAST = dataclasses.replace(PRESETS["nerv-xxs"].recipe, epochs=12, dtype="bf16")
+
+
+def weights(checkpoint: Checkpoint) -> np.ndarray:
+    return np.concatenate([w.numpy().ravel() for w in checkpoint.weights.values()])
+
+
+def test_a_fit_learns_and_keeps_its_word(tiny_clip: Clip, tmp_path: Path) -> None:
+    seen: list[Progress] = []
+    log = tmp_path / "log.jsonl"
+    checkpoint = fit(tiny_clip, "nerv-xxs", epochs=60, output=tmp_path / "m.pt", log=log, progress=seen.append)
+    assert checkpoint.report["psnr_db"] > 20
+    assert abs(checkpoint.report["psnr_db"] - checkpoint.report["psnr_float_db"]) < 2
+    assert seen[-1].done == seen[-1].total
+    assert seen[-1].share == pytest.approx(1)
+    rows = [json.loads(line) for line in log.read_text().splitlines()]
+    assert {r["phase"] for r in rows} == {"fit", "float reference", "int8"}
+    loaded = Checkpoint.load(tmp_path / "m.pt")
+    assert np.array_equal(weights(loaded), weights(checkpoint))
+    assert loaded.ranges
+    assert not last_path(tmp_path / "m.pt").exists()
+
+
+def test_the_same_seed_gives_the_same_weights(tiny_clip: Clip) -> None:
+    runs = [fit(tiny_clip, "nerv-xxs", recipe=FAST, seed=s, quantize="weights") for s in (0, 0, 1)]
+    assert np.array_equal(weights(runs[0]), weights(runs[1]))
+    assert not np.array_equal(weights(runs[0]), weights(runs[2]))
+
+
+@pytest.mark.parametrize("stop_at", [1, 40, 62, 70, 82])
+def test_a_stopped_run_resumes_to_the_same_result(tiny_clip: Clip, tmp_path: Path, stop_at: int) -> None:
+    """Stopped in every phase: fit, at its end, in the float reference, in the int8 tail."""
+    whole = fit(tiny_clip, "nerv-xxs", recipe=FAST, seed=3)
+
+    def stop(p: Progress) -> None:
+        if p.done == stop_at:
+            raise KeyboardInterrupt
+
+    output = tmp_path / "m.pt"
+    with pytest.raises(KeyboardInterrupt):
+        fit(tiny_clip, "nerv-xxs", recipe=FAST, seed=3, output=output, progress=stop)
+    assert not output.exists()
+    with pytest.raises(UsageError, match="--resume"):
+        fit(tiny_clip, "nerv-xxs", recipe=FAST, output=output)
+    resumed = fit(tiny_clip, output=output, resume=True)
+    assert np.array_equal(weights(resumed), weights(whole))
+    assert resumed.ranges == whole.ranges
+    assert [r["step"] for r in resumed.report["curve"]] == [r["step"] for r in whole.report["curve"]]
+
+
+def test_resuming_another_clip_is_refused(tiny_clip: Clip, tmp_path: Path) -> None:
+    def stop(p: Progress) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(tiny_clip, "nerv-xxs", recipe=FAST, output=tmp_path / "m.pt", progress=stop)
+    other = dataclasses.replace(tiny_clip, frames=tiny_clip.frames[::-1].copy())
+    with pytest.raises(InputError, match="another clip"):
+        fit(other, output=tmp_path / "m.pt", resume=True)
+    with pytest.raises(InputError, match="nothing to resume"):
+        fit(tiny_clip, output=tmp_path / "n.pt", resume=True)
+
+
+def test_nan_goes_back_and_halves_the_rate(tiny_clip: Clip, monkeypatch: pytest.MonkeyPatch) -> None:
+    fit_module = sys.modules["inr_train.fit"]
+    real, calls = fit_module._step, []
+
+    def sometimes_nan(run: object, *arguments: object) -> float:
+        calls.append(1)
+        return float("nan") if len(calls) == 30 else real(run, *arguments)
+
+    monkeypatch.setattr(fit_module, "_step", sometimes_nan)
+    checkpoint = fit(tiny_clip, "nerv-xxs", recipe=FAST, quantize="none")
+    assert np.isfinite(weights(checkpoint)).all()
+    assert len(calls) > FAST.steps(len(tiny_clip))
+    monkeypatch.setattr(fit_module, "_step", lambda *_: float("nan"))
+    with pytest.raises(InrError, match="lower --lr"):
+        fit(tiny_clip, "nerv-xxs", recipe=FAST, quantize="none")
+
+
+def test_one_frame_and_one_pixel_clips_train(tiny_clip: Clip) -> None:
+    one = dataclasses.replace(
+        tiny_clip, frames=tiny_clip.frames[:1], info=dataclasses.replace(tiny_clip.info, frame_count=1)
+    )
+    assert fit(one, "nerv-xxs", epochs=3).info.frame_count == 1
+
+
+@pytest.mark.parametrize("damage", ["pickle", "truncated", "other", "nan", "newer"])
+def test_a_bad_model_file_is_one_clear_error(tmp_path: Path, tiny_clip: Clip, damage: str) -> None:
+    path = tmp_path / "m.pt"
+    checkpoint = fit(tiny_clip, "nerv-xxs", epochs=1, quantize="none", output=path)
+    if damage == "pickle":
+        torch.save({"format": "inr-model", "bad": Path("x")}, path)
+    elif damage == "truncated":
+        path.write_bytes(path.read_bytes()[:1000])
+    elif damage == "other":
+        torch.save({"state_dict": {}}, path)
+    elif damage == "newer":
+        torch.save({"format": "inr-model", "version": 99}, path)
+    else:
+        broken = {k: torch.full_like(v, float("nan")) for k, v in checkpoint.weights.items()}
+        dataclasses.replace(checkpoint, weights=broken).save(path)
+    with pytest.raises(InputError, match=r"m\.pt"):
+        Checkpoint.load(path)

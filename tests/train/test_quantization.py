@@ -1,0 +1,87 @@
+"""Training imitates exactly what the file stores and what the int8 engine computes."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from inr_runtime.backends import open_backend
+from inr_runtime.lower import TARGETS, lower
+from inr_runtime.tensors import quantize
+from inr_train.models import NeRV
+from inr_train.presets import PRESETS
+from inr_train.quantization import QuantizedModel, imitate_quantize, measure_ranges, quantize_weights
+from inr_train.trace import trace
+
+
+@given(
+    arrays(np.float32, st.tuples(st.integers(1, 5), st.integers(1, 7)), elements=st.floats(-100, 100, width=32)),
+    st.integers(2, 10),
+    st.sampled_from([None, 0, 1]),
+)
+@settings(deadline=None, max_examples=100)
+def test_imitation_equals_the_definition(array: np.ndarray, bits: int, axis: int | None) -> None:
+    stored = quantize(array, bits, axis).dequantize()
+    imitated = imitate_quantize(torch.from_numpy(array), bits, axis).numpy()
+    step = np.abs(array).max(initial=0) / (2 ** (bits - 1) - 1)
+    np.testing.assert_allclose(imitated, stored, atol=1e-6 * max(step, 1e-30), rtol=1e-5)
+
+
+def test_rounding_passes_gradients_through() -> None:
+    weight = torch.randn(4, 9, requires_grad=True)
+    imitate_quantize(weight, 4, 0).sum().backward()
+    assert torch.allclose(weight.grad, torch.ones_like(weight))
+
+
+INT8_VARIANTS = [
+    {},
+    {"activation": "silu", "output": "tanh"},
+    {"activation": "relu"},
+    {"activation": "gelu", "output": "sigmoid"},
+    {"upscale": "bilinear", "activation": "leaky_relu"},
+    {"upscale": "transposed", "activation": "relu"},
+]
+
+
+@pytest.mark.parametrize("variant", INT8_VARIANTS)
+def test_int8_engine_gives_what_training_imitates(variant: dict[str, object]) -> None:
+    """At most one code value apart on 0.5 % of values (plus ties of float summation order)."""
+    torch.manual_seed(1)
+    model = NeRV(dataclasses.replace(PRESETS["nerv-xxs"].config(27, 40, 6), **variant)).eval()
+    traced = trace(model)
+    weights = quantize_weights(model, traced, 8, 10)
+    tensors = [torch.from_numpy(w.dequantize()) for w in weights]
+    ranges = measure_ranges(traced.graph, tensors, (model.sample([t]) for t in range(6)))
+    imitation = QuantizedModel(model, traced, (8, 10), ranges)
+    backend = open_backend(lower(traced.graph, weights, TARGETS["cpu-int8"], ranges))
+    for t in range(6):
+        inputs = model.sample([t])
+        found = backend.run({"x0": inputs[0].numpy()})[0].astype(int)
+        with torch.no_grad():
+            frame = imitation(*inputs)[0].clamp(0, 1)
+        expected = torch.round(frame * 255).permute(1, 2, 0).numpy().astype(int)
+        apart = np.abs(found - expected)
+        assert apart.max() <= 4
+        assert (apart > 0).mean() < 0.02
+        assert (apart > 1).mean() <= 0.005
+    backend.close()
+
+
+def test_fp32_engine_gives_what_pytorch_gives() -> None:
+    model = NeRV(PRESETS["nerv-xxs"].config(24, 40, 6)).eval()
+    traced = trace(model)
+    weights = quantize_weights(model, traced, 8, 10)
+    backend = open_backend(lower(traced.graph, weights, TARGETS["cpu-fp32"]))
+    weights_only = QuantizedModel(model, traced, (8, 10))
+    inputs = model.sample([3.0])
+    with torch.no_grad():
+        expected = torch.round(weights_only(*inputs)[0].clamp(0, 1) * 255).permute(1, 2, 0).numpy()
+    found = backend.run({"x0": inputs[0].numpy()})[0].astype(int)
+    assert np.abs(found - expected).max() <= 1
+    backend.close()
