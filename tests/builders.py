@@ -87,7 +87,7 @@ def render(graph: CanonicalGraph, weights: Weights, sample: NDArray[np.float32])
     """One frame in float32, uint8 (H, W, 3)."""
     engine = open_backend(lower(graph, weights, TARGETS["cpu-fp32"]), threads=1)
     try:
-        return engine.run({graph.inputs[0].name: sample})[0]
+        return np.asarray(engine.run({graph.inputs[0].name: sample})[0], np.uint8)
     finally:
         engine.close()
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 Run = subprocess.CompletedProcess[bytes]
-Call = Callable[..., tuple["int | str | None", str, str]]
+Call = Callable[..., tuple[int | str | None, str, str]]
 """Exit code, stdout and stderr of a command run in the process of the tests."""
 
 

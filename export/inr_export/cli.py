@@ -81,6 +81,7 @@ def _model(model: str, path: Path, reading: dict[str, Any], quiet: bool, given: 
         "overrides": (),
     }
     defaults |= dict.fromkeys(("epochs", "batch_size", "lr", "loss", "alpha", "log"))
+    defaults["save_every"] = 30.0
     defaults |= {"quantize": "int8" if given["int8"] else "weights", "threads": given["threads"]}
     return train_with_progress(clip, path.with_suffix(".pt"), quiet, overwrite=given["overwrite"], **defaults)
 

@@ -78,7 +78,7 @@ def benchmark(
             open_ms=1000 * opened,
             peak_memory_bytes=memory,
             backend=decoder.backend,
-            target=decoder.backend.rpartition(" ")[2],
+            target=decoder.target.name,
             frames=len(frames),
             threads=threads or available_cores(),
             bytes=reader.size,

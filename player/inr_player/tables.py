@@ -43,6 +43,8 @@ def _file_table(facts: Mapping[str, Any]) -> Table:
         **{f"meta {key}": value for key, value in facts["meta"].items()},
     }
     table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column()
+    table.add_column(overflow="fold")
     for name, value in rows.items():
         table.add_row(name, value)
     return table

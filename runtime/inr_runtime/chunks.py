@@ -17,6 +17,7 @@ from inr_runtime.limits import Limits
 from inr_runtime.wire import Reader, Writer, deflate, inflate
 
 MEDIA_KINDS = ("video", "image", "audio")
+_MAX_TIME_BYTES = 9
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def decode_info(payload: bytes, limits: Limits) -> Header:
     width, height, count = r.varint(), r.varint(), r.varint()
     fps, aspect = r.fraction(), r.fraction()
     primaries, transfer, matrix_tag, matrix_used, full_range, depth = r.raw(6)
-    model, file_id = r.text(limits.name_bytes), r.raw(16)
+    model, file_id = _plain(r.text(limits.name_bytes), "INFO"), r.raw(16)
     r.end()
     if kind >= len(MEDIA_KINDS) or matrix_used >= len(MATRICES) or full_range > 1 or not 1 <= depth <= 16:
         raise FormatError("INFO: a field holds a value that this version does not know")
@@ -87,14 +88,22 @@ def encode_times(pts: Sequence[int], time_base: Fraction) -> bytes:
     return Writer().fraction(time_base).raw(deflate(w.bytes_())).bytes_()
 
 
+def _plain(text: str, what: str) -> str:
+    """A text that may be printed: control characters would reach the terminal of whoever looks at the file."""
+    if not all(c.isprintable() or c in "\n\t" for c in text):
+        raise FormatError(f"{what}: a text holds control characters")
+    return text
+
+
 def decode_times(payload: bytes, header: Header, limits: Limits) -> Header:
     """TIME; gives the header with pts."""
     r = Reader(payload, "TIME")
     time_base = r.fraction()
-    steps = Reader(inflate(r.raw(r.left), "chunk_bytes", limits, "TIME"), "TIME")
-    count = header.info.frame_count
-    if count > steps.left:
-        raise FormatError(f"TIME: expected {count} times, found at most {steps.left}")
+    packed, count = r.raw(r.left), header.info.frame_count
+    size = Reader(packed, "TIME").varint()
+    if not count <= size <= _MAX_TIME_BYTES * count:
+        raise FormatError(f"TIME: {size} bytes cannot hold {count} times")
+    steps = Reader(inflate(packed, "chunk_bytes", limits, "TIME"), "TIME")
     pts = [steps.signed()]
     for _ in range(count - 1):
         pts.append(pts[-1] + steps.varint(1 << 40))
@@ -151,8 +160,11 @@ def decode_ranges(payload: bytes, header: Header, limits: Limits) -> Header:
         letter = r.raw(1).decode("latin-1")
         edge = f"{letter}{r.varint()}"
         low, high = struct.unpack("<ff", r.raw(8))
-        if edge not in header.graphs[number].shapes or not low <= high:
-            raise FormatError(f"ACTR: edge {edge!r} is unknown or its range [{low}, {high}] is not ordered")
+        known = letter in "xe" and edge in header.graphs[number].shapes and edge not in ranges
+        if not known or not low <= high:
+            raise FormatError(
+                f"ACTR: edge {edge!r} is unknown or given twice, or its range [{low}, {high}] is not ordered"
+            )
         activation_parameters((low, high))
         ranges[edge] = (low, high)
     r.end()
@@ -196,4 +208,4 @@ def decode_meta(payload: bytes, header: Header, limits: Limits) -> Header:
         raise FormatError("meta: not JSON") from error
     if not isinstance(meta, dict) or not all(isinstance(v, str) for v in meta.values()):
         raise FormatError("meta: expected an object of texts")
-    return replace(header, meta=meta)
+    return replace(header, meta={_plain(k, "meta"): _plain(v, "meta") for k, v in meta.items()})

@@ -131,9 +131,10 @@ class StatusLine:
             sys.stderr.flush()
 
     def update(self, done: int, total: int, unit: str = "", **facts: str) -> None:
-        """`name unit done/total (p%)  key value  key value`, at most ten times a second."""
+        """`name unit done/total (p%)  key value  key value`, at most ten times a second and at the end."""
         now = time.monotonic()
-        if self._quiet or now - self._shown < (0.1 if self._terminal else 10.0):
+        due = now - self._shown >= (0.1 if self._terminal else 10.0)
+        if self._quiet or not (due or (self._terminal and done >= total)):
             return
         self._shown = now
         place = f"{self._name} {unit} {done}/{total} ({100 * done // max(total, 1)}%)".replace("  ", " ")

@@ -98,6 +98,11 @@ class Decoder:
         """What really runs, for people."""
         return self._require_engine().name
 
+    @property
+    def target(self) -> Target:
+        """Engine and precision that the graph was lowered for."""
+        return self._target
+
     def __len__(self) -> int:
         return self.info.frame_count
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,14 +27,10 @@ def replacing(path: Path) -> Iterator[Path]:
     On any error the temporary file is removed and `path` stays as it was. An `OSError` (full disk,
     read-only folder) becomes an `InrError` that names the file.
     """
+    # The name is known before the file exists, so that no interrupt can leave a file that nobody removes.
+    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.part{path.suffix}")
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=f".part{path.suffix}", dir=path.parent)
-        os.close(handle)
-    except OSError as error:
-        raise InrError(f"cannot write {path}: {error.strerror}") from error
-    temporary = Path(name)
-    try:
-        os.chmod(temporary, 0o644)
+        temporary.touch()
         yield temporary
         os.replace(temporary, path)
     except OSError as error:

@@ -9,7 +9,7 @@ refuses a major version above its own.
 **File.** Magic `89 4E 56 42 0D 0A 1A 0A` (`\x89NVB\r\n\x1a\n`), u16 major, u16 minor, then chunks:
 `tag[4] · u32 length · payload · u32 crc32(tag, length, payload)`. An upper-case first letter is critical: a reader that
 does not know it refuses the file; a lower-case one may be skipped. Order: INFO, [TIME], GRPH, [ACTR], [meta], SEGM ...,
-[audo], INDX, IEND.
+[audo], INDX, IEND, without gaps; chunks to be skipped may stand anywhere but between two SEGM.
 
 | chunk | payload |
 |---|---|
@@ -81,7 +81,9 @@ from inr_runtime.segment import Segment, decode_segment, encode_segment
 MAGIC = b"\x89NVB\r\n\x1a\n"
 VERSION = (0, 1)
 _HEAD = struct.Struct("<4sI")
-_KNOWN = {b"INFO", b"TIME", b"GRPH", b"ACTR", b"SEGM", b"INDX", b"IEND"}
+_START = len(MAGIC) + 4
+_HEADER_TAGS = frozenset({b"INFO", b"TIME", b"GRPH", b"ACTR", b"meta"})
+_UNCOUNTED = frozenset({b"meta", b"audo"})
 _END_BYTES = _HEAD.size + 8 + 4
 
 
@@ -130,7 +132,7 @@ class NvbReader:
             with self._named():
                 self.size = os.fstat(self._file.fileno()).st_size
                 self._check_magic()
-                self.meta_bytes = 0
+                self.uncounted_bytes = 0
                 self.header, self.index = self._read_header()
         except BaseException:
             self._file.close()
@@ -149,7 +151,7 @@ class NvbReader:
     @property
     def video_bytes(self) -> int:
         """Size without audio and meta chunks."""
-        return self.size - self.meta_bytes
+        return self.size - self.uncounted_bytes
 
     @property
     def bits_per_pixel(self) -> float:
@@ -161,10 +163,10 @@ class NvbReader:
         """Read, check and decode segment `number`. Raises `NvbError`."""
         entry = self.index[number]
         with self._named(f"segment {number}"):
-            tag, payload, _ = self._chunk(entry.offset)
-            if tag != b"SEGM":
-                raise FormatError(f"the index points at a {tag!r} chunk")
-            segment = decode_segment(payload, self.header, self.limits)
+            tag, length, end = self._head(entry.offset)
+            if tag != b"SEGM" or end != entry.offset + entry.length:
+                raise FormatError(f"the index promises {entry.length} bytes of segment, found a chunk {tag!r}")
+            segment = decode_segment(self._payload(entry.offset, tag, length), self.header, self.limits)
             if (segment.first_frame, segment.frame_count) != (entry.first_frame, entry.frame_count):
                 raise FormatError("the index and the segment disagree about its frames")
             return segment
@@ -176,12 +178,14 @@ class NvbReader:
         except NvbError as error:
             where = f"{self.path}: {part}: " if part else f"{self.path}: "
             raise type(error)(where + str(error)) from error
+        except OSError as error:
+            raise InputError(f"cannot read {self.path}: {error.strerror}") from error
 
     def _check_magic(self) -> None:
-        head = self._file.read(len(MAGIC) + 4)
+        head = self._file.read(_START)
         if head[: len(MAGIC)] != MAGIC:
             raise NotNvbError("not a .nvb file (inr-export makes one from a video or a model.pt)")
-        if len(head) < len(MAGIC) + 4:
+        if len(head) < _START:
             raise TruncatedError("the file ends after its magic")
         major, minor = struct.unpack("<HH", head[len(MAGIC) :])
         if major > VERSION[0]:
@@ -190,19 +194,33 @@ class NvbReader:
             )
 
     def _read_header(self) -> tuple[Header, tuple[IndexEntry, ...]]:
+        index, stop = self._read_index()
+        _check_order(index)
         chunks: dict[bytes, list[bytes]] = {}
-        position = len(MAGIC) + 4
-        while True:
-            tag, payload, end = self._chunk(position, skip=b"SEGM")
-            if tag in (b"SEGM", b"INDX"):
-                break
+        for tag, payload in self._walk(_START, index[0].offset, _HEADER_TAGS):
             chunks.setdefault(tag, []).append(payload)
-            self.meta_bytes += end - position if tag in (b"meta", b"audo") else 0
-            position = end
         header = self._parse_header(chunks)
-        index = self._read_index()
-        _check_coverage(index, header.info.frame_count)
+        if sum(entry.frame_count for entry in index) != header.info.frame_count:
+            raise FormatError(f"segments do not hold the {header.info.frame_count} frames that the header promises")
+        for _ in self._walk(index[-1].offset + index[-1].length, stop, frozenset()):
+            pass
         return header, index
+
+    def _walk(self, start: int, stop: int, known: frozenset[bytes]) -> Iterator[tuple[bytes, bytes]]:
+        """Tag and payload of the known chunks from `start` up to exactly `stop`; others are skipped or refused."""
+        count = 0
+        while start < stop:
+            tag, length, end = self._head(start)
+            self.limits.check("chunks", count := count + 1, "chunks beside the segments")
+            if tag in _UNCOUNTED:
+                self.uncounted_bytes += end - start
+            if tag in known:
+                yield tag, self._payload(start, tag, length)
+            elif not (tag.isalpha() and tag[:1].islower()):
+                raise FormatError(f"critical chunk {tag!r} at byte {start} is unknown, or is not expected there")
+            start = end
+        if start != stop:
+            raise FormatError(f"a chunk ends at byte {start}, the index says {stop}")
 
     def _parse_header(self, chunks: dict[bytes, list[bytes]]) -> Header:
         missing = [t.decode() for t in (b"INFO", b"GRPH") if len(chunks.get(t, [])) != 1]
@@ -218,47 +236,55 @@ class NvbReader:
             header = decode_meta(payload, header, self.limits)
         return header
 
-    def _read_index(self) -> tuple[IndexEntry, ...]:
-        tag, payload, _ = self._chunk(self.size - _END_BYTES)
-        if tag != b"IEND" or len(payload) != 8:
+    def _read_index(self) -> tuple[tuple[IndexEntry, ...], int]:
+        """The index, and where its chunk begins."""
+        last = self.size - _END_BYTES
+        if last < _START or self._read(last, _HEAD.size) != _HEAD.pack(b"IEND", 8):
             raise TruncatedError("the file does not end with its IEND chunk; it was cut off or something was appended")
-        (position,) = struct.unpack("<Q", payload)
-        tag, payload, _ = self._chunk(position)
-        if tag != b"INDX":
+        (position,) = struct.unpack("<Q", self._payload(last, b"IEND", 8))
+        tag, length, end = self._head(position)
+        if tag != b"INDX" or end != last:
             raise FormatError("IEND does not point at the index")
-        return decode_index(payload, self.limits)
+        return decode_index(self._payload(position, tag, length), self.limits), position
 
-    def _chunk(self, position: int, skip: bytes = b"") -> tuple[bytes, bytes, int]:
-        """Tag, checked payload and end of the chunk at `position`; a chunk tagged `skip` is not read."""
-        if not 0 <= position <= self.size - _HEAD.size - 4:
+    def _head(self, position: int) -> tuple[bytes, int, int]:
+        """Tag, payload length and end of the chunk at `position`."""
+        if not _START <= position <= self.size - _HEAD.size - 4:
             raise TruncatedError(f"expected a chunk at byte {position}, the file has {self.size} bytes")
-        self._file.seek(position)
-        head = self._file.read(_HEAD.size)
-        tag, length = _HEAD.unpack(head)
+        tag, length = _HEAD.unpack(self._read(position, _HEAD.size))
         end = position + _HEAD.size + length + 4
-        if tag == skip:
-            return tag, b"", end
-        if tag not in _KNOWN and not (tag.isalpha() and tag[:1].islower()):
-            raise FormatError(f"unknown critical chunk {tag!r} at byte {position}")
         if end > self.size:
             raise TruncatedError(
                 f"chunk {tag!r} at byte {position} needs {end - self.size} bytes more than the file has"
             )
+        return tag, length, end
+
+    def _payload(self, position: int, tag: bytes, length: int) -> bytes:
+        """Checked payload of the chunk at `position`."""
         self.limits.check("chunk_bytes", length, f"chunk {tag!r}")
-        payload = self._file.read(length)
-        (stored,) = struct.unpack("<I", self._file.read(4))
-        if stored != zlib.crc32(payload, zlib.crc32(head)):
+        payload = self._read(position + _HEAD.size, length)
+        (stored,) = struct.unpack("<I", self._read(position + _HEAD.size + length, 4))
+        if stored != zlib.crc32(payload, zlib.crc32(_HEAD.pack(tag, length))):
             raise ChecksumError(f"chunk {tag!r} at byte {position} is damaged: its checksum does not match")
-        return tag, payload, end
+        return payload
+
+    def _read(self, position: int, count: int) -> bytes:
+        self._file.seek(position)
+        data = self._file.read(count)
+        if len(data) < count:
+            raise TruncatedError(f"the file ends at byte {position + len(data)}; it shrank while it was read")
+        return data
 
 
-def _check_coverage(index: Sequence[IndexEntry], frame_count: int) -> None:
-    position = 0
+def _check_order(index: Sequence[IndexEntry]) -> None:
+    """Segments must follow each other without gaps, in frames and in bytes."""
+    if not index:
+        raise FormatError("the file holds no segment")
+    frame, position = 0, index[0].offset
     for entry in index:
-        if entry.first_frame != position:
+        if (entry.first_frame, entry.offset) != (frame, position):
             raise FormatError(
-                f"segments do not follow each other: expected frame {position}, found {entry.first_frame}"
+                f"segments do not follow each other: expected frame {frame} at byte {position}, "
+                f"found frame {entry.first_frame} at byte {entry.offset}"
             )
-        position += entry.frame_count
-    if position != frame_count:
-        raise FormatError(f"segments hold {position} frames, the header says {frame_count}")
+        frame, position = frame + entry.frame_count, position + entry.length

@@ -2,17 +2,17 @@
 
 Rules of the dialect, all enforced by `CanonicalGraph.from_model`, which trusts nothing and rebuilds everything:
 opset 20 of the default domain, IR version 10; operators, attributes and constant inputs of `inr_runtime.ops`;
-static shapes, dim 0 is the batch and is 1; no subgraphs, functions, other domains, external or sparse data;
-names are a letter and a number, in order:
-`x` sampled inputs, `w` weights, `c` constants (at most 64 numbers each), `e` results.
-One output, float32 (1, 3, H, W): RGB that is clipped to [0, 1] and rounded to 8 bits by the lowered graph.
+static shapes, dim 0 of inputs and results is the batch and is 1; no subgraphs, functions, other domains, external or
+sparse data; names are a letter and a number, in order:
+`x` sampled inputs, `w` weights, `c` constants (1 to 64 numbers each), `e` results.
+One output, the result of a node, float32 (1, 3, H, W): RGB that is clipped to [0, 1] and rounded to 8 bits by the
+lowered graph.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,13 +23,13 @@ from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from inr_runtime.cost import macs_of, peak_bytes
 from inr_runtime.errors import GraphError
 from inr_runtime.limits import DEFAULT_LIMITS, Limits
-from inr_runtime.ops import OPS, Shape, Value, macs_of
+from inr_runtime.ops import MAX_RANK, Shape, Value, infer_shape, operator_named
 
 OPSET, IR_VERSION = 20, 10
 MAX_CONSTANT = 64
-_NAME = re.compile(r"[xwce](0|[1-9][0-9]{0,5})")
 
 Constant = NDArray[np.generic]
 
@@ -69,10 +69,15 @@ class CanonicalGraph:
     def __post_init__(self) -> None:
         self.limits.check("graph_nodes", len(self.nodes), "graph nodes")
         self.limits.check("tensors", len(self.weights), "weights")
+        self.limits.check("tensors", len(self.inputs), "sampled inputs")
         shape = self.shapes.get(self.output)
         if shape is None or len(shape) != 4 or shape[:2] != (1, 3):
             raise GraphError(f"the output must be an RGB picture (1, 3, H, W), found {shape}")
+        if all(self.output != node.output for node in self.nodes):
+            raise GraphError("the output must be the result of a node")
         self.limits.check("pixels", shape[2] * shape[3], "output pixels")
+        self.limits.check("symbols", sum(math.prod(p.shape) for p in self.weights), "numbers in all weights")
+        self.limits.check("activation_bytes", self.activation_bytes, "activations of one frame")
         self.limits.check("macs_per_frame", self.macs, "MACs per frame")
 
     @cached_property
@@ -80,19 +85,30 @@ class CanonicalGraph:
         """Shape of every named tensor, by this project's own inference."""
         shapes: dict[str, Shape] = {}
         for port in (*self.inputs, *self.weights):
-            _define(shapes, port.name, _checked_shape(port, self.limits))
+            _define(shapes, port.name, _checked_shape(port))
         for name, constant in self.constants.items():
             _check_constant(name, constant)
             _define(shapes, name, tuple(constant.shape))
         for node in self.nodes:
-            _define(shapes, node.output, _infer(node, shapes, self.constants))
-            self.limits.check("activation_bytes", 4 * math.prod(shapes[node.output]), f"result {node.output}")
+            shape = infer_shape(node.op, node.inputs, dict(node.attributes), shapes, self.constants)
+            _define(shapes, node.output, shape)
         return shapes
+
+    @cached_property
+    def weight_names(self) -> frozenset[str]:
+        """Names of the weights."""
+        return frozenset(port.name for port in self.weights)
 
     @cached_property
     def macs(self) -> int:
         """Multiply-accumulates per frame."""
         return sum(macs_of(n.op, [self.shapes[i] for i in n.inputs if i], self.shapes[n.output]) for n in self.nodes)
+
+    @cached_property
+    def activation_bytes(self) -> int:
+        """Most bytes of float32 inputs and results that are needed at once."""
+        sizes = {name: 4 * math.prod(shape) for name, shape in self.shapes.items()}
+        return peak_bytes((p.name for p in self.inputs), ((n.inputs, n.output) for n in self.nodes), sizes)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -134,17 +150,14 @@ class CanonicalGraph:
         _check_model(model)
         graph = model.graph
         limits.check("graph_nodes", len(graph.node), "graph nodes")
-        limits.check("tensors", len(graph.input), "graph inputs")
+        limits.check("tensors", max(len(graph.input), len(graph.initializer)), "graph inputs or constants")
+        _check_names(graph)
         ports = [_port(value) for value in graph.input]
+        inputs = tuple(p for p in ports if p.name[0] == "x")
         constants = {t.name: _constant(t) for t in graph.initializer}
-        if len(constants) != len(graph.initializer):
-            raise GraphError("two constants share a name")
-        nodes = tuple(_node(n) for n in graph.node)
-        inputs = tuple(p for p in ports if p.name.startswith("x"))
-        weights = tuple(p for p in ports if p.name.startswith("w"))
-        result = cls(inputs, weights, constants, nodes, graph.output[0].name, limits)
-        _check_names(result, ports)
-        if _port(graph.output[0]).shape != result.shapes[result.output]:
+        output = _port(graph.output[0])
+        result = cls(inputs, tuple(ports[len(inputs) :]), constants, tuple(map(_node, graph.node)), output.name, limits)
+        if output.shape != result.shapes[output.name]:
             raise GraphError("the declared output shape is not the inferred one")
         return result
 
@@ -178,9 +191,10 @@ def renumber(
         names[node.output] = f"e{i}"
     try:
         renamed = tuple(Node(n.op, tuple(names[i] for i in n.inputs), names[n.output], n.attributes) for n in nodes)
+        new_output = names[output]
     except KeyError as error:
-        raise GraphError(f"a node reads {error}, which nothing defines") from error
-    return CanonicalGraph(new_inputs, new_weights, used, renamed, names[output], limits)
+        raise GraphError(f"a node or the output reads {error}, which nothing defines") from error
+    return CanonicalGraph(new_inputs, new_weights, used, renamed, new_output, limits)
 
 
 def _value_info(name: str, shape: Shape) -> onnx.ValueInfoProto:
@@ -197,49 +211,21 @@ def _define(shapes: dict[str, Shape], name: str, shape: Shape) -> None:
     shapes[name] = shape
 
 
-def _checked_shape(port: Port, limits: Limits) -> Shape:
-    if not 1 <= len(port.shape) <= 6 or min(port.shape) < 1:
+def _checked_shape(port: Port) -> Shape:
+    if not 1 <= len(port.shape) <= MAX_RANK or min(port.shape) < 1:
         raise GraphError(f"{port.name}: shape {port.shape} is not a static positive shape")
     if port.name.startswith("x") and port.shape[0] != 1:
         raise GraphError(f"{port.name}: the batch must be 1")
-    limits.check("symbols", math.prod(port.shape), f"numbers in {port.name}")
     return port.shape
 
 
 def _check_constant(name: str, constant: Constant) -> None:
-    if constant.size > MAX_CONSTANT or constant.dtype not in (np.float32, np.int64):
-        raise GraphError(f"constant {name}: at most {MAX_CONSTANT} float32 or int64 values are allowed")
+    if constant.dtype not in (np.float32, np.int64) or constant.ndim > MAX_RANK:
+        raise GraphError(f"constant {name}: expected float32 or int64 of rank at most {MAX_RANK}")
+    if not 1 <= constant.size <= MAX_CONSTANT:
+        raise GraphError(f"constant {name}: 1 to {MAX_CONSTANT} values are allowed, found {constant.size}")
     if constant.dtype == np.float32 and not np.isfinite(constant).all():
         raise GraphError(f"constant {name} is not finite")
-
-
-def _infer(node: Node, shapes: Mapping[str, Shape], constants: Mapping[str, Constant]) -> Shape:
-    op = OPS.get(node.op)
-    if op is None:
-        raise GraphError(f"operator {node.op!r} is not in the dialect; allowed: {', '.join(sorted(OPS))}")
-    if not op.inputs[0] <= len(node.inputs) <= op.inputs[1]:
-        raise GraphError(f"{node.op} takes {op.inputs} inputs, found {len(node.inputs)}")
-    missing = [i for i in node.inputs if i and i not in shapes]
-    if missing or not node.inputs[0]:
-        raise GraphError(f"{node.op} reads {missing or 'nothing'}, which no earlier node defines")
-    for position in op.constant_inputs:
-        if node.inputs[position] not in constants:
-            raise GraphError(f"{node.op}: input {position} must be a constant")
-    data = [shapes[name] for i, name in enumerate(node.inputs) if name and i not in op.constant_inputs]
-    values = [constants.get(name) for name in node.inputs]
-    return op.shape(data, _with_defaults(node), values)
-
-
-def _with_defaults(node: Node) -> dict[str, Value]:
-    op, given = OPS[node.op], dict(node.attributes)
-    unknown = set(given) - set(op.attributes)
-    if unknown:
-        raise GraphError(f"{node.op}: attributes {sorted(unknown)} are not in the dialect")
-    merged = {k: v for k, v in {**op.attributes, **given}.items() if v is not None}
-    for name, value in merged.items():
-        if name in op.choices and value not in op.choices[name]:
-            raise GraphError(f"{node.op}: {name}={value!r} is not in the dialect; allowed: {op.choices[name]}")
-    return merged
 
 
 def _check_model(model: onnx.ModelProto) -> None:
@@ -266,8 +252,8 @@ def _port(value: onnx.ValueInfoProto) -> Port:
 def _constant(tensor: onnx.TensorProto) -> Constant:
     if tensor.data_location != TensorProto.DEFAULT or tensor.external_data:
         raise GraphError(f"constant {tensor.name!r}: external data is not in the dialect")
-    if tensor.data_type not in (TensorProto.FLOAT, TensorProto.INT64) or math.prod(tensor.dims) > MAX_CONSTANT:
-        raise GraphError(f"constant {tensor.name!r}: at most {MAX_CONSTANT} float32 or int64 values are allowed")
+    if tensor.data_type not in (TensorProto.FLOAT, TensorProto.INT64) or min(tensor.dims, default=1) < 1:
+        raise GraphError(f"constant {tensor.name!r}: expected float32 or int64 of a positive shape")
     try:
         return np.array(numpy_helper.to_array(tensor))
     except (ValueError, TypeError) as error:
@@ -275,12 +261,16 @@ def _constant(tensor: onnx.TensorProto) -> Constant:
 
 
 def _node(node: onnx.NodeProto) -> Node:
-    if node.domain or node.overload or len(node.output) != 1:
-        raise GraphError(f"{node.op_type}: one output of the default domain is allowed")
-    attributes = tuple(sorted((a.name, _attribute(a)) for a in node.attribute))
-    if len({name for name, _ in attributes}) != len(attributes):
-        raise GraphError(f"{node.op_type}: an attribute is given twice")
-    return Node(node.op_type, tuple(node.input), node.output[0], attributes)
+    known = operator_named(node.op_type).attributes
+    if node.domain or node.overload:
+        raise GraphError(f"{node.op_type}: only operators of the default domain are allowed")
+    attributes: dict[str, Value] = {}
+    for attribute in node.attribute:
+        name = attribute.name
+        if name not in known or name in attributes:
+            raise GraphError(f"{node.op_type}: attribute {name[:40]!r} is not in the dialect or given twice")
+        attributes[name] = _attribute(attribute)
+    return Node(node.op_type, tuple(node.input), node.output[0], tuple(sorted(attributes.items())))
 
 
 def _attribute(attribute: onnx.AttributeProto) -> Value:
@@ -296,10 +286,18 @@ def _attribute(attribute: onnx.AttributeProto) -> Value:
     raise GraphError(f"attribute {attribute.name!r} has a kind or size that is not in the dialect")
 
 
-def _check_names(graph: CanonicalGraph, ports: list[Port]) -> None:
-    bad = [name for name in graph.shapes if not _NAME.fullmatch(name)]
-    expected = [f"x{i}" for i in range(len(graph.inputs))] + [f"w{i}" for i in range(len(graph.weights))]
-    if bad or [p.name for p in ports] != expected or any(k[0] != "c" for k in graph.constants):
-        raise GraphError(f"names are not canonical: {bad[:3] or [p.name for p in ports][:3]}")
-    if [n.output for n in graph.nodes] != [f"e{i}" for i in range(len(graph.nodes))]:
-        raise GraphError("results are not numbered in order")
+def _check_names(graph: onnx.GraphProto) -> None:
+    """Before any name can reach a dictionary or a message: they come from a stranger."""
+    if any(len(node.output) != 1 for node in graph.node):
+        raise GraphError("every node has one output")
+    ports = [value.name for value in graph.input]
+    inputs = sum(1 for name in ports if name[:1] == "x")
+    constants = {tensor.name for tensor in graph.initializer}
+    found = (ports, constants, [node.output[0] for node in graph.node])
+    expected = (
+        [f"x{i}" for i in range(inputs)] + [f"w{i}" for i in range(len(ports) - inputs)],
+        {f"c{i}" for i in range(len(graph.initializer))},
+        [f"e{i}" for i in range(len(graph.node))],
+    )
+    if found != expected:
+        raise GraphError("names are not canonical: x0 ..., w0 ... as inputs, c0 ... as constants, e0 ... as results")

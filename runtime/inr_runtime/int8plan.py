@@ -30,17 +30,21 @@ class Int8Plan:
     """int8: indices of nodes that run on integers. fused_relu: indices of Relu nodes fused into their convolution.
 
     edges: every quantized edge with the edge whose range it uses (itself, or the source of moved values).
+    leaky: results of LeakyRelu with (source of the input's range, alpha): they keep the input's scale, so that positive
+    values pass without being rounded again. output_source: the edge whose integers are the picture, if there is one.
     """
 
     int8: frozenset[int]
     fused_relu: frozenset[int]
     edges: Mapping[str, str]
+    leaky: Mapping[str, tuple[str, float]]
     output_source: str | None
 
     @property
     def ranged(self) -> tuple[str, ...]:
-        """Edges that need a measured range, in graph order; the 8-bit output needs none."""
-        return tuple(dict.fromkeys(s for s in self.edges.values() if s != self.output_source))
+        """Edges that need a measured range, in graph order; the others' follow from theirs."""
+        derived = {self.output_source, *self.leaky}
+        return tuple(dict.fromkeys(s for s in self.edges.values() if s not in derived))
 
 
 def plan_int8(graph: CanonicalGraph) -> Int8Plan:
@@ -56,7 +60,7 @@ def plan_int8(graph: CanonicalGraph) -> Int8Plan:
             moved = node.op in MOVING
             edges[node.output] = edges[node.inputs[0]] if moved else node.output
     edges = {name: source for name, source in edges.items() if name not in unquantized}
-    return Int8Plan(int8, fused, edges, _output_source(graph, edges))
+    return Int8Plan(int8, fused, edges, _leaky_results(graph, int8, edges), _output_source(graph, edges))
 
 
 def activation_parameters(limits: Range, zero_based: bool = False) -> tuple[np.float32, int]:
@@ -74,35 +78,68 @@ def activation_parameters(limits: Range, zero_based: bool = False) -> tuple[np.f
     return scale, int(np.clip(np.rint(-low / float(scale)), 0, 255))
 
 
+def edge_parameters(
+    graph: CanonicalGraph, plan: Int8Plan, ranges: Mapping[str, Range], edge: str
+) -> tuple[np.float32, int]:
+    """Scale and zero point of any quantized edge; `ranges` holds at least `plan.ranged`."""
+    source = plan.edges[edge]
+    if source == plan.output_source:
+        return np.float32(1 / 255), 0
+    if source in plan.leaky:
+        before, alpha = plan.leaky[source]
+        scale, zero = edge_parameters(graph, plan, ranges, before)
+        return scale, round(alpha * zero)
+    fused = {graph.nodes[i].output for i in plan.fused_relu}
+    return activation_parameters(ranges[source], zero_based=source in fused)
+
+
+def _leaky_results(
+    graph: CanonicalGraph, int8: frozenset[int], edges: Mapping[str, str]
+) -> dict[str, tuple[str, float]]:
+    results = {}
+    for node in (graph.nodes[i] for i in sorted(int8)):
+        alpha = float(str(dict(node.attributes).get("alpha", 0.01))) if node.op == "LeakyRelu" else -1.0
+        if 0 <= alpha <= 1:
+            results[node.output] = (edges[node.inputs[0]], alpha)
+    return results
+
+
 def _int8_nodes(graph: CanonicalGraph) -> frozenset[int]:
     produced_by = {n.output: i for i, n in enumerate(graph.nodes)}
     chosen: set[int] = set()
+    waiting = _feeding_convolutions(graph)
     for i, node in enumerate(graph.nodes):
-        sources = [produced_by.get(name) for name in _data_inputs(graph, node)]
-        after_int8 = all(s in chosen for s in sources)
-        constants = any(name in graph.constants for name in node.inputs)
+        data = _data_inputs(graph, node)
+        after_int8 = bool(data) and all(produced_by.get(name) in chosen for name in data)
         if node.op in CONVOLUTIONS:
-            take = math.prod(graph.shapes[node.output][2:]) > 1
+            take = _has_stored_kernel(graph, node) and math.prod(graph.shapes[node.output][2:]) > 1
         elif node.op in ELEMENTWISE:
-            take = after_int8 and not constants and bool(sources)
+            take = after_int8 and len(data) == len(node.inputs)
         else:
-            take = node.op in MOVING and (after_int8 or _feeds_convolutions(graph, node.output))
+            take = node.op in MOVING and bool(data) and (after_int8 or node.output in waiting)
         if take:
             chosen.add(i)
     return frozenset(chosen)
 
 
-def _feeds_convolutions(graph: CanonicalGraph, edge: str) -> bool:
-    """Whether all that reads `edge`, directly or moved, is an int8 convolution: then it is quantized before moving."""
-    readers = [n for n in graph.nodes if edge in n.inputs]
-    return edge != graph.output and all(
-        n.op in CONVOLUTIONS or (n.op in MOVING and _feeds_convolutions(graph, n.output)) for n in readers
-    )
+def _has_stored_kernel(graph: CanonicalGraph, node: Node) -> bool:
+    """Whether weight and bias are the file's integers and only the first input is data."""
+    return _data_inputs(graph, node) == [node.inputs[0]] and graph.weight_names.issuperset(node.inputs[1:])
+
+
+def _feeding_convolutions(graph: CanonicalGraph) -> set[str]:
+    """Edges of which all readers, directly or after moving, are int8 convolutions: quantized before they are moved."""
+    others = {graph.output}
+    for node in reversed(graph.nodes):
+        moved_to_convolutions = node.op in MOVING and node.output not in others
+        if node.op not in CONVOLUTIONS and not moved_to_convolutions:
+            others.update(node.inputs)
+    return {node.output for node in graph.nodes} - others
 
 
 def _data_inputs(graph: CanonicalGraph, node: Node) -> list[str]:
-    weights = {w.name for w in graph.weights}
-    return [name for name in node.inputs if name and name not in graph.constants and name not in weights]
+    others = (graph.constants, graph.weight_names)
+    return [name for name in node.inputs if name and not any(name in names for names in others)]
 
 
 def _fused_relus(graph: CanonicalGraph, int8: frozenset[int]) -> frozenset[int]:
@@ -123,7 +160,7 @@ def _fused_relus(graph: CanonicalGraph, int8: frozenset[int]) -> frozenset[int]:
 def _output_source(graph: CanonicalGraph, edges: Mapping[str, str]) -> str | None:
     """The edge whose integers are the picture itself, where a convolution makes it: scale 1/255, zero point 0."""
     source = edges.get(graph.output)
-    sharing = [name for name, s in edges.items() if s == source]
+    sharing = {name for name, s in edges.items() if s == source}
     readers = [n for n in graph.nodes if any(name in sharing for name in n.inputs)]
     if source is None or any(n.op not in MOVING for n in readers):
         return None

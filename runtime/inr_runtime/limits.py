@@ -11,12 +11,14 @@ from inr_runtime.errors import LimitError
 class Limits:
     """Upper bounds checked before anything is allocated; raise one with `dataclasses.replace`.
 
-    Units stand in the names; `macs_per_frame` and `activation_bytes` are per graph.
+    Units stand in the names; `macs_per_frame` and `activation_bytes` (needed at once) are per graph, `symbols` (stored
+    integers) per segment, `chunks` are those beside the segments.
     """
 
     pixels: int = 8192 * 4320
     frames: int = 1_000_000
     segments: int = 100_000
+    chunks: int = 10_000
     tensors: int = 4096
     symbols: int = 200_000_000
     name_bytes: int = 256

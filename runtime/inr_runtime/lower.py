@@ -16,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from inr_runtime.errors import GraphError, UsageError
 from inr_runtime.graph import CanonicalGraph, Node, make_model
-from inr_runtime.int8plan import Int8Plan, Range, activation_parameters, plan_int8
+from inr_runtime.int8plan import Int8Plan, Range, edge_parameters, plan_int8
 from inr_runtime.tensors import QuantTensor
 
 Array = NDArray[np.generic]
@@ -177,7 +177,7 @@ def _lower_int8(builder: _Builder, plan: Int8Plan, ranges: Mapping[str, Range] |
     if ranges is None or any(edge not in ranges for edge in plan.ranged):
         raise GraphError("this file carries no activation ranges for int8; use a float target or export with --int8")
     graph = builder.graph
-    scales = {e: _edge_parameters(graph, plan, ranges, s) for e, s in plan.edges.items()}
+    scales = {e: edge_parameters(graph, plan, ranges, e) for e in plan.edges}
     for name in (p.name for p in graph.inputs if p.name in plan.edges):
         _place_pair(builder, name, name, scales[name])
     for i, node in enumerate(graph.nodes):
@@ -192,15 +192,6 @@ def _lower_int8(builder: _Builder, plan: Int8Plan, ranges: Mapping[str, Range] |
         _integer_tail(builder, scales[graph.output], plan.output_source is not None)
     else:
         builder.tail(graph.output)
-
-
-def _edge_parameters(
-    graph: CanonicalGraph, plan: Int8Plan, ranges: Mapping[str, Range], source: str
-) -> tuple[np.float32, int]:
-    if source == plan.output_source:
-        return np.float32(1 / 255), 0
-    fused = {graph.nodes[i].output for i in plan.fused_relu}
-    return activation_parameters(ranges[source], zero_based=source in fused)
 
 
 def _place_pair(builder: _Builder, edge: str, source: str, parameters: tuple[np.float32, int]) -> None:
@@ -221,10 +212,10 @@ def _place_int8(builder: _Builder, node: Node, scales: Mapping[str, tuple[np.flo
 def _integer_weight(builder: _Builder, name: str) -> str:
     """int8 weight with its scales per output channel, zero point 0; returns the dequantized name."""
     tensor = builder.weights[name]
-    builder.initializers[f"{name}.q"] = tensor.values.astype(np.int8)
-    builder.initializers[f"{name}.s"] = _channel_scales(tensor)
-    builder.initializers[f"{name}.z"] = np.zeros(tensor.shape[0], np.int8)
-    if f"{name}.dq" not in {n.output[0] for n in builder.nodes}:
+    if f"{name}.q" not in builder.initializers:
+        builder.initializers[f"{name}.q"] = tensor.values.astype(np.int8)
+        builder.initializers[f"{name}.s"] = _channel_scales(tensor)
+        builder.initializers[f"{name}.z"] = np.zeros(tensor.shape[0], np.int8)
         builder.add("DequantizeLinear", [f"{name}.q", f"{name}.s", f"{name}.z"], f"{name}.dq", axis=0)
     return f"{name}.dq"
 

@@ -60,10 +60,7 @@ class TimeTensor:
     @property
     def input_shape(self) -> tuple[int, ...]:
         """Shape of what `sample` returns."""
-        if self.data is None:
-            return (1, max(1, 2 * self.levels), 1, 1)
-        first, *rest = self.data.shape[1:]
-        return (1, first * (self.window if self.rule == "window" else 1), *rest)
+        return input_shape(self.rule, self.levels, self.window, () if self.data is None else self.data.shape[1:])
 
     def sample(self, t: float) -> FloatArray:
         """The graph input at `t` frames from the segment's start, float32 of shape `input_shape`.
@@ -80,7 +77,7 @@ class TimeTensor:
         last = self.length - 1
         position = min(max(position, 0.0), float(last))
         if self.rule == "lerp":
-            low = min(int(position), max(last - 1, 0))
+            low = int(position)
             near, far = _rows(data, [low]), _rows(data, [min(low + 1, last)])
             return np.asarray(near + (position - low) * (far - near), np.float32)
         centre = math.floor(position + 0.5)
@@ -88,6 +85,14 @@ class TimeTensor:
         count = self.window if self.rule == "window" else 1
         index = np.clip(np.arange(centre - half, centre - half + count), 0, last)
         return _rows(data, list(index)).reshape(self.input_shape)
+
+
+def input_shape(rule: str, levels: int, window: int, slice_shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Shape of what a time tensor's `sample` returns; slice_shape: of one slice of its data, unused by `encoding`."""
+    if rule == "encoding":
+        return (1, max(1, 2 * levels), 1, 1)
+    repeats = window if rule == "window" else 1
+    return (1, *(n * repeats for n in slice_shape[:1]), *slice_shape[1:])
 
 
 def encode(t: float | NDArray[np.float64], base: float, levels: int) -> FloatArray:

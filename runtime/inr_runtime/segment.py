@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from inr_runtime.chunks import Header
 from inr_runtime.entropy import decode_tensors, encode_tensors
 from inr_runtime.errors import ChecksumError, FormatError
+from inr_runtime.graph import Port
 from inr_runtime.limits import Limits
-from inr_runtime.sample import RULES, TimeTensor
+from inr_runtime.sample import RULES, TimeTensor, input_shape
 from inr_runtime.tensors import IntArray, QuantTensor
 from inr_runtime.wire import Reader, Writer
 
@@ -98,16 +99,14 @@ def decode_segment(payload: bytes, header: Header, limits: Limits) -> Segment:
     axes = [_decode_axis(r.raw(1)[0], len(w.shape)) for w in graph.weights]
     if r.varint() != len(graph.inputs):
         raise FormatError(f"expected {len(graph.inputs)} time tensors")
-    times = [_decode_time_tensor(r, limits) for _ in graph.inputs]
-    weights = _decode_stream(r, [w.shape for w in graph.weights], axes, times, limits)
-    time_tensors = tuple(_decode_slices(r, t, c, limits) for t, c in zip(times, weights[1], strict=True))
+    times = [_decode_time_tensor(r, port, limits) for port in graph.inputs]
+    shapes = [w.shape for w in graph.weights]
+    numbers = sum(math.prod(shape) for shape in (*shapes, *(t.shape for t in times if t.shape)))
+    limits.check("symbols", numbers, "numbers in a segment")
+    weights, codes = _decode_stream(r, shapes, axes, times, limits)
+    time_tensors = tuple(_decode_slices(r, t, c, limits) for t, c in zip(times, codes, strict=True))
     r.end()
-    segment = Segment(number, first, count, tuple(weights[0]), time_tensors, thumbnail, thumbnail_frame)
-    for port, time_tensor in zip(graph.inputs, time_tensors, strict=True):
-        if time_tensor.input_shape != port.shape:
-            raise FormatError(
-                f"input {port.name}: the graph takes {port.shape}, sampling gives {time_tensor.input_shape}"
-            )
+    segment = Segment(number, first, count, tuple(weights), time_tensors, thumbnail, thumbnail_frame)
     if _integer_hash(segment) != integer_hash:
         raise ChecksumError("decoded integers are not those that were encoded")
     return segment
@@ -194,17 +193,20 @@ class _TimeHead:
     axis: int | None = None
 
 
-def _decode_time_tensor(r: Reader, limits: Limits) -> _TimeHead:
+def _decode_time_tensor(r: Reader, port: Port, limits: Limits) -> _TimeHead:
     rule, length = r.raw(1)[0], r.varint(limits.frames)
-    if rule >= len(RULES):
-        raise FormatError(f"unknown sampling rule {rule}")
+    if rule >= len(RULES) or length < 1:
+        raise FormatError(f"unknown sampling rule {rule} or a time tensor of length {length}")
     head = _TimeHead(RULES[rule], length, r.float64(), r.float64(), r.float64(), r.varint(1024), r.varint(64))
-    if head.rule == "encoding":
-        return head
-    rank = r.varint(5)
-    shape = (length, *(r.varint(limits.symbols) for _ in range(rank)))
-    limits.check("symbols", math.prod(shape), "a time tensor")
-    return replace(head, shape=shape, axis=_decode_axis(r.raw(1)[0], len(shape)))
+    if head.rule != "encoding":
+        rank = r.varint(5)
+        shape = (length, *(r.varint(limits.symbols) for _ in range(rank)))
+        head = replace(head, shape=shape, axis=_decode_axis(r.raw(1)[0], len(shape)))
+    # Before anything is allocated: the port's shape has been checked, the segment's own may be anything.
+    given = input_shape(head.rule, head.levels, head.window, head.shape[1:])
+    if given != port.shape:
+        raise FormatError(f"input {port.name}: the graph takes {port.shape}, sampling gives {given}")
+    return head
 
 
 def _decode_stream(

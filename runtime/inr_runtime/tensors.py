@@ -33,7 +33,7 @@ class QuantTensor:
     """Integers with scales.
 
     values: int32, any shape. scale_codes: int32 of shape (values.shape[axis],), or (1,) if `axis` is None.
-    Raises `FormatError` at construction where codes leave `SCALE_CODE_RANGE` or shapes disagree.
+    Raises `FormatError` at construction where codes leave `SCALE_CODE_RANGE` or shapes and axis disagree.
     """
 
     values: IntArray
@@ -41,6 +41,8 @@ class QuantTensor:
     axis: int | None = None
 
     def __post_init__(self) -> None:
+        if self.axis is not None and not 0 <= self.axis < self.values.ndim:
+            raise FormatError(f"scale axis {self.axis} does not fit a tensor of shape {self.values.shape}")
         expected = 1 if self.axis is None else self.values.shape[self.axis]
         if self.scale_codes.shape != (expected,):
             raise FormatError(f"expected {expected} scales, found shape {self.scale_codes.shape}")
@@ -68,12 +70,16 @@ def quantize(array: NDArray[np.floating], bits: int, axis: int | None = None) ->
 
     The scale of a slice is the smallest on the grid that holds its largest magnitude; an all-zero
     slice takes the median scale of the others. Rounds half to even. bits: 2 to 16.
-    Raises `FormatError` where `array` holds NaN or infinity.
+    Raises `FormatError` where `array` holds NaN, infinity, or a number that the largest scale cannot hold.
     """
+    if not 2 <= bits <= 16:
+        raise ValueError(f"bits must be 2 to 16, not {bits}")
     if not np.isfinite(array).all():
         raise FormatError("a tensor holds NaN or infinity and cannot be quantized")
     top = 2 ** (bits - 1) - 1
     peak = _peaks(np.asarray(array, np.float64), axis)
+    if peak.max(initial=0.0) > top * 2.0 ** (SCALE_CODE_RANGE[1] / STEPS_PER_OCTAVE):
+        raise FormatError(f"a tensor holds {peak.max():g}, which is too large for {bits} bits")
     codes = _codes_holding(peak / top)
     scale = _along(scale_of(codes), axis, array.ndim)
     values = np.clip(np.rint(np.asarray(array, np.float32) / scale), -top, top)

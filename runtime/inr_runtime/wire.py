@@ -9,6 +9,9 @@ from fractions import Fraction
 from inr_runtime.errors import FormatError, TruncatedError
 from inr_runtime.limits import Limits
 
+MAX_VARINT = 1 << 62
+MAX_FRACTION_PART = 1 << 32
+
 
 class Writer:
     """Appends fields to a growing buffer."""
@@ -26,9 +29,9 @@ class Writer:
         return self
 
     def varint(self, value: int) -> Writer:
-        """An unsigned integer, seven bits a byte."""
-        if value < 0:
-            raise ValueError(f"varint takes no negative number: {value}")
+        """An unsigned integer of at most `MAX_VARINT`, seven bits a byte."""
+        if not 0 <= value <= MAX_VARINT:
+            raise ValueError(f"a varint holds 0 to 2**62, not {value}")
         while value > 0x7F:
             self._parts.append(value & 0x7F | 0x80)
             value >>= 7
@@ -44,7 +47,9 @@ class Writer:
         return self.raw(struct.pack("<d", value))
 
     def fraction(self, value: Fraction) -> Writer:
-        """A non-negative fraction: numerator, denominator."""
+        """A positive fraction whose numerator and denominator are at most 2**32."""
+        if value <= 0 or max(value.numerator, value.denominator) > MAX_FRACTION_PART:
+            raise ValueError(f"{value} is not a positive fraction of 32-bit parts")
         return self.varint(value.numerator).varint(value.denominator)
 
     def blob(self, data: bytes) -> Writer:
@@ -77,7 +82,7 @@ class Reader:
         start, self._position = self._position, self._position + count
         return self._data[start : self._position]
 
-    def varint(self, top: int = 1 << 62) -> int:
+    def varint(self, top: int = MAX_VARINT) -> int:
         """An unsigned integer of at most `top`."""
         value = 0
         for shift in range(0, 63, 7):
@@ -102,7 +107,7 @@ class Reader:
 
     def fraction(self) -> Fraction:
         """A positive fraction."""
-        numerator, denominator = self.varint(1 << 32), self.varint(1 << 32)
+        numerator, denominator = self.varint(MAX_FRACTION_PART), self.varint(MAX_FRACTION_PART)
         if numerator == 0 or denominator == 0:
             raise FormatError(f"{self.what}: a fraction is {numerator}/{denominator}, expected a positive one")
         return Fraction(numerator, denominator)

@@ -47,7 +47,8 @@ def save(target: Path, pictures: Sequence[NDArray[np.uint8]], **options: str) ->
 
 def measure(video: Decoder, reference: Reference, selection: Selection | None = None) -> tuple[Comparison, list[str]]:
     """Open the reference, compare, and collect what was said."""
-    selection, said = selection or Selection(), []
+    selection = selection or Selection()
+    said: list[str] = []
     frames = selection.of(video.info)
     pictures = open_reference(reference, video, frames, selection.bounded, said.append)
     return compare(video, pictures, frames), said

@@ -15,9 +15,9 @@ STEADY = VideoInfo(48, 32, 100, Fraction(25))
 UNSTEADY = VideoInfo(48, 32, 5, Fraction(5), pts=(0, 100, 500, 600, 1000))
 
 
-def chosen(info: VideoInfo = STEADY, **words: str) -> range:
-    frames = int(words.pop("frames", 0)) or None
-    return Selection(frames=frames, **{k: parse_position(v) for k, v in words.items()}).of(info)
+def chosen(words: dict[str, str], info: VideoInfo = STEADY) -> range:
+    positions = {word: parse_position(text) for word, text in words.items() if word != "frames"}
+    return Selection(frames=int(words.get("frames", 0)) or None, **positions).of(info)
 
 
 @pytest.mark.parametrize(
@@ -34,12 +34,12 @@ def chosen(info: VideoInfo = STEADY, **words: str) -> range:
     ],
 )
 def test_words_choose_frames(words: dict[str, str], expected: range) -> None:
-    assert chosen(**words) == expected
+    assert chosen(words) == expected
 
 
 def test_seconds_follow_the_timestamps_of_a_variable_rate() -> None:
-    assert chosen(UNSTEADY, start="0.5") == range(2, 5)
-    assert chosen(UNSTEADY, start="0.1", length="0.5") == range(1, 3)
+    assert chosen({"start": "0.5"}, UNSTEADY) == range(2, 5)
+    assert chosen({"start": "0.1", "length": "0.5"}, UNSTEADY) == range(1, 3)
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_seconds_follow_the_timestamps_of_a_variable_rate() -> None:
 )
 def test_an_empty_choice_is_refused(words: dict[str, str], message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        chosen(**words)
+        chosen(words)
 
 
 def test_a_choice_is_bounded_when_its_end_was_given() -> None:

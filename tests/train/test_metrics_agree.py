@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 import pytorch_msssim
@@ -10,6 +12,15 @@ from numpy.typing import NDArray
 
 from inr_runtime.metrics import ms_ssim, psnr
 from inr_train.evaluate import psnr as psnr_of_tensors
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Small tensors are faster without the wait for other threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def pair(height: int, width: int, noise: float) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:

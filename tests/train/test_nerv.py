@@ -97,7 +97,7 @@ def test_activation_commutes_with_the_shuffle() -> None:
 )
 def test_contradicting_configs_are_refused_at_birth(field: dict[str, object]) -> None:
     good = PRESETS["nerv-xxs"].config(180, 320, 6)
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=r"one of|positive|make"):
         dataclasses.replace(good, **field)
 
 

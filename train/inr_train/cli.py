@@ -82,6 +82,7 @@ def read_options(**given: Any) -> ReadOptions:
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda[:N].")
 @click.option("--amp", type=click.Choice(["auto", "off", "bf16"]), default="auto", show_default=True, help="Precision.")
 @click.option("--resume", is_flag=True, help="Go on with the unfinished run of this output.")
+@click.option("--save-every", type=float, default=30.0, show_default=True, help="Seconds between resume states.")
 @click.option("--log", type=click.Path(path_type=Path), help="JSONL file, one row per evaluation.")
 @common_options
 def command(video: str | None, list_presets: bool, as_json: bool, quiet: bool, **given: Any) -> None:
@@ -117,6 +118,7 @@ def train_with_progress(clip: Clip, output: Path, quiet: bool, **given: Any) -> 
             overwrite=given["overwrite"],
             resume=given["resume"],
             log=given["log"],
+            save_every=given["save_every"],
             announce=lambda estimate: _announce(clip, estimate, quiet),
             progress=lambda p: _show(status, p),
         )

@@ -19,7 +19,7 @@ from inr_train.clip import Clip
 from inr_train.evaluate import evaluate
 from inr_train.losses import LOSSES
 from inr_train.recipe import Recipe
-from inr_train.run import Run
+from inr_train.run import Run, Saver
 from inr_train.runlog import Progress, RunLog
 from inr_train.source import describe_source
 from inr_train.start import (
@@ -36,7 +36,6 @@ from inr_train.start import (
 EVALUATIONS = 10
 """Evaluations and snapshots per run, at most; every phase ends with one."""
 EPOCHS_BETWEEN_EVALUATIONS = 3
-SECONDS_BETWEEN_SAVES = 30.0
 MAX_RESTARTS = 4
 
 
@@ -55,6 +54,7 @@ def fit(
     overwrite: bool = False,
     resume: bool = False,
     log: str | Path | None = None,
+    save_every: float = 30.0,
     announce: Callable[[Estimate], None] | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Checkpoint:
@@ -62,9 +62,11 @@ def fit(
 
     preset: see `inr_train.presets`; auto chooses by frame size. epochs, recipe: default to the preset's. config: fields
     of the model's config that replace the preset's. quantize: what the file will hold: `int8` (weights and
-    activations), `weights`, or `none` for a float model. device: auto, cpu or cuda[:N]. threads: 0 = all cores.
+    activations), `weights`, or `none` for a float model. device: auto, cpu or cuda[:N]. threads: 0 takes what is
+    faster here, all cores or one.
     output: where to write `model.pt`; a run that was killed goes on from `model.last.pt` beside it with resume=True.
-    log: a JSONL file, one row per evaluation. announce: called once before training. progress: after every step.
+    log: a JSONL file, one row per evaluation. save_every: seconds between resume states. announce: called once
+    before training. progress: after every step.
     Raises `UsageError` or `InputError` on bad arguments, `InrError` where training diverges.
     """
     path = Path(output) if output is not None else None
@@ -73,8 +75,6 @@ def fit(
         if not resume and not overwrite and last_path(path).exists():
             raise UsageError(f"{last_path(path)} holds an unfinished run; go on with --resume or start again with -y")
     place = choose_device(device)
-    if threads:
-        torch.set_num_threads(threads)
     frames = torch.from_numpy(clip.frames).permute(0, 3, 1, 2).to(place)
     if resume:
         if path is None:
@@ -82,12 +82,12 @@ def fit(
         run = resume_run(last_path(path), clip, place)
     else:
         chosen = choose_preset(clip, preset)
-        recipe = choose_recipe(clip, recipe or chosen.recipe, epochs, quantize)
+        recipe = choose_recipe(clip, recipe or chosen.recipe, epochs, quantize, threads)
         run = start_run(clip, chosen, model_config(clip, chosen, config or {}), recipe, seed, place, frames)
     if announce:
         announce(Estimate.of(run, frames))
     with RunLog(Path(log) if log else None, run.rows) as run_log:
-        _train(run, frames, path and last_path(path), run_log, progress)
+        _train(run, frames, Saver(path and last_path(path), save_every), run_log, progress)
     checkpoint = _finished(run, clip)
     if path is not None:
         checkpoint.save(path)
@@ -95,12 +95,10 @@ def fit(
     return checkpoint
 
 
-def _train(
-    run: Run, frames: Tensor, last: Path | None, log: RunLog, progress: Callable[[Progress], None] | None
-) -> None:
+def _train(run: Run, frames: Tensor, saver: Saver, log: RunLog, progress: Callable[[Progress], None] | None) -> None:
     torch.set_num_threads(run.recipe.threads)
     inputs = tuple(x.to(run.device) for x in run.model.sample(range(len(frames))))
-    good, saved, clock = run.snapshot(), time.monotonic(), time.monotonic() - run.elapsed
+    good, clock = run.snapshot(), time.monotonic() - run.elapsed
     try:
         while run.phase < len(run.recipe.phases):
             begin, end = run.recipe.spans(len(frames))[run.phase]
@@ -121,14 +119,11 @@ def _train(
                 if run.step % _interval(run, len(frames)) == 0 or run.step == end:
                     _evaluate(run, inputs, frames, running, log)
                     good = run.snapshot()
-                    if last and time.monotonic() - saved > SECONDS_BETWEEN_SAVES:
-                        run.save(last, good)
-                        saved = time.monotonic()
+                    saver.save(run, good)
             _end_phase(run, begin)
             good = run.snapshot()
     except KeyboardInterrupt:
-        if last:
-            run.save(last, good)
+        saver.save(run, good, now=True)
         raise
 
 

@@ -91,16 +91,21 @@ class QuantizedModel(nn.Module):
         assert self.plan is not None
         if self.plan.edges.get(edge) != edge or edge == self.plan.output_source:
             return x
+        scale, zero = self._scale_and_zero(edge)
+        return (torch.clamp(round_through(x / scale) + zero, 0, 255) - zero) * scale
+
+    def _scale_and_zero(self, edge: str) -> tuple[Tensor, Tensor]:
+        """Scale and zero point of an edge as `edge_parameters` defines them; gradients reach the bounds."""
+        assert self.plan is not None
+        if edge in self.plan.leaky:
+            before, alpha = self.plan.leaky[edge]
+            scale, zero = self._scale_and_zero(before)
+            return scale, torch.round(alpha * zero.detach())
+        low, high = self.bounds[edge].double()
         fused = any(self.trace.graph.nodes[i].output == edge for i in self.plan.fused_relu)
-        return imitate_activation(x, self.bounds[edge], fused)
-
-
-def imitate_activation(x: Tensor, bounds: Tensor, zero_based: bool = False) -> Tensor:
-    """uint8 rounding as `activation_parameters` defines it; gradients reach x inside the range, and the bounds."""
-    low = torch.zeros_like(bounds[0]) if zero_based else bounds[0].clamp(max=0.0)
-    scale = ((bounds[1].clamp(min=0.0) - low) / 255.0).clamp_min(1e-30)
-    zero = torch.clamp(round_through(-low / scale), 0, 255)
-    return (torch.clamp(round_through(x / scale) + zero, 0, 255) - zero) * scale
+        low = torch.zeros_like(low) if fused else low.clamp(max=0.0)
+        scale = ((high.clamp(min=0.0) - low) / 255.0).clamp_min(1e-30).float()
+        return scale, torch.clamp(round_through(-low / scale), 0, 255).float()
 
 
 @torch.no_grad()

@@ -35,8 +35,8 @@ class Recipe:
     epochs: passes over the clip. batch_size: frames a step. loss and alpha: see `losses.py`. learning_rate: peak;
     linear warm-up over the share `warmup` of all steps, then cosine to zero. betas: of Adam. clip_norm: of the
     gradient. weight_bits, bias_bits: of the stored integers. phases: shares of those that are no branches add up to 1.
-    dtype: `bf16` (autocast) or `fp32`, "" to take the faster one here. dtype, threads, ms_per_step and
-    ms_per_quantized_step are measured once before the first step and never again.
+    dtype: `bf16` (autocast) or `fp32`, "" to take the faster one here; threads: 0 likewise. Both, ms_per_step and
+    ms_per_quantized_step are settled once before the first step and never measured again.
     """
 
     name: str

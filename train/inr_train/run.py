@@ -8,6 +8,7 @@ snapshot ends with the same result as one that was never interrupted, on the sam
 from __future__ import annotations
 
 import copy
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -138,6 +139,19 @@ class Run:
             if before is not None and p in before.state:
                 optimizer.state[p] = before.state[p]
         return optimizer
+
+
+class Saver:
+    """Writes snapshots to `path`, not more often than every `seconds`; does nothing without a path."""
+
+    def __init__(self, path: Path | None, seconds: float) -> None:
+        self._path, self._seconds, self._saved = path, seconds, time.monotonic()
+
+    def save(self, run: Run, snapshot: dict[str, Any], now: bool = False) -> None:
+        """Write `snapshot` if it is time, or now."""
+        if self._path and (now or time.monotonic() - self._saved >= self._seconds):
+            run.save(self._path, snapshot)
+            self._saved = time.monotonic()
 
 
 def _placed(model: VideoModel, device: torch.device) -> VideoModel:

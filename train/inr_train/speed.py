@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -16,36 +17,58 @@ from inr_train.recipe import Recipe
 
 @dataclass(frozen=True)
 class Speed:
-    """dtype: the faster of `bf16` (autocast) and `fp32`. Milliseconds of a step, plain and imitating integers."""
+    """The fastest way to train here.
+
+    dtype: `bf16` (autocast) or `fp32`. threads: all, or 1 where other work keeps the cores busy (waiting for a
+    thread that has no core is many times slower than having none). Milliseconds of a step,
+    plain and imitating integers.
+    """
 
     dtype: str
+    threads: int
     ms_per_step: float
     ms_per_quantized_step: float
 
 
 def measure_speed(model: VideoModel, frames: Tensor, recipe: Recipe, device: torch.device) -> Speed:
-    """Time one training step of a copy of the model in both precisions.
+    """Time training steps of a copy of the model in both precisions, with all threads and with one.
 
     frames: uint8 (T, 3, H, W). Slow bf16 (CPUs without AMX or AVX512-BF16) is found by this race, not by a list.
+    A precision or thread count that the recipe fixes is not raced.
     """
+    step = _make_step(model, frames, recipe, device)
+    dtypes = (recipe.dtype,) if recipe.dtype else ("bf16", "fp32")
+    available = torch.get_num_threads()
+    counts = (recipe.threads,) if recipe.threads else tuple(dict.fromkeys((available, 1)))
+    plain = {(d, n): _best(step, d, n) for d in dtypes for n in (counts if device.type == "cpu" else counts[:1])}
+    dtype, threads = min(plain, key=lambda key: plain[key])
+    quantized = _best(step, "fp32", threads)
+    # The optimizer and evaluation add about a tenth; imitated quantization about a third (measured at 180p).
+    return Speed(dtype, threads, 1.1 * plain[dtype, threads], 1.35 * quantized)
+
+
+def _make_step(model: VideoModel, frames: Tensor, recipe: Recipe, device: torch.device) -> Callable[[bool], None]:
     copied = copy.deepcopy(model)
     inputs = tuple(x.to(device) for x in copied.sample([0.0] * recipe.batch_size))
     target = frames[:1].float().expand(recipe.batch_size, -1, -1, -1) / 255
     loss = LOSSES[recipe.loss](recipe.alpha)
 
-    def step(bf16: bool) -> float:
-        begin = time.perf_counter()
+    def step(bf16: bool) -> None:
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             prediction = copied(*inputs)
         loss(prediction.float(), target).backward()  # type: ignore[no-untyped-call]
         if device.type == "cuda":
             torch.cuda.synchronize(device)
-        return (time.perf_counter() - begin) * 1e3
 
-    def best(bf16: bool) -> float:
-        first = step(bf16)
-        return first if first > 3000 else min(step(bf16) for _ in range(3))
+    return step
 
-    bf16, fp32 = best(True), best(False)
-    # The optimizer and evaluation add about a tenth; imitated quantization about a third (measured at 180p).
-    return Speed("bf16" if bf16 < fp32 else "fp32", 1.1 * min(bf16, fp32), 1.35 * fp32)
+
+def _best(step: Callable[[bool], None], dtype: str, threads: int) -> float:
+    """Milliseconds of the fastest of a few steps; one is enough where it takes seconds."""
+    torch.set_num_threads(threads)
+    times: list[float] = []
+    while len(times) < 6 and sum(times) < 2000:
+        begin = time.perf_counter()
+        step(dtype == "bf16")
+        times.append((time.perf_counter() - begin) * 1e3)
+    return min(times)

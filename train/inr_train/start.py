@@ -67,12 +67,13 @@ def choose_preset(clip: Clip, name: str) -> Preset:
     return default_preset(clip.info.height, clip.info.width) if name == "auto" else preset_named(name)
 
 
-def choose_recipe(clip: Clip, recipe: Recipe, epochs: int | None, quantize: str) -> Recipe:
+def choose_recipe(clip: Clip, recipe: Recipe, epochs: int | None, quantize: str, threads: int = 0) -> Recipe:
     """The recipe with other epochs and goal; raises `UsageError` on contradictions."""
     if "ssim" in recipe.loss and min(clip.info.width, clip.info.height) < 11:
         raise UsageError(f"loss {recipe.loss} needs frames of at least 11x11 pixels; choose --loss l1_fft")
     try:
         recipe = replace(recipe, epochs=epochs or recipe.epochs, batch_size=min(recipe.batch_size, len(clip)))
+        recipe = replace(recipe, threads=threads or recipe.threads)
         return with_quantization(recipe, quantize)
     except ValueError as error:
         raise UsageError(str(error)) from error
@@ -96,8 +97,8 @@ def start_run(
     speed = measure_speed(run.model, frames, recipe, device)
     run.recipe = replace(
         recipe,
-        dtype=recipe.dtype or speed.dtype,
-        threads=torch.get_num_threads(),
+        dtype=speed.dtype,
+        threads=speed.threads,
         ms_per_step=speed.ms_per_step,
         ms_per_quantized_step=speed.ms_per_quantized_step,
     )

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from fractions import Fraction
@@ -234,12 +234,9 @@ def _images(path: Path, info: VideoInfo, overwrite: bool) -> Iterator[Writer]:
 def _staging(path: Path) -> Iterator[Path]:
     """A temporary folder whose files move beside `path` on success and vanish otherwise."""
     made = not path.parent.exists()
+    folder = path.parent / f".frames.{secrets.token_hex(4)}"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=".frames.", dir=path.parent))
-    except OSError as error:
-        raise InrError(f"cannot write {path}: {error.strerror}") from error
-    try:
+        folder.mkdir(parents=True)
         yield folder
         for file in sorted(folder.iterdir()):
             os.replace(file, path.parent / file.name)

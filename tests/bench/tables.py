@@ -1,0 +1,59 @@
+"""Tables of the documentation, made from result files: `python -m tests.bench.tables` rewrites README.md.
+
+A table stands between `<!-- table NAME -->` and `<!-- end -->`; a test fails when it differs from its results.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+RESULTS = Path(__file__).parent / "results"
+_MARK = re.compile(r"(<!-- table (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def results(bench: str) -> list[dict[str, Any]]:
+    """Every result file of a bench, one per hardware."""
+    return [json.loads(path.read_text()) for path in sorted((RESULTS / bench).glob("*.json"))]
+
+
+def demo_table() -> str:
+    """What `make demo` printed on each machine."""
+    lines = []
+    for record in results("demo"):
+        (r,) = record["rows"]
+        x265_rate = r["bits_per_pixel"] * r["x265_bytes_at_equal_psnr"] / r["bytes"]
+        lines += [
+            f"{record['hardware']}, two cores, commit {record['commit']}, {record['date']}:",
+            "",
+            "| | inr-video | x265 (medium, tune=psnr) |",
+            "|---|--:|--:|",
+            f"| parameters | {r['parameters']:,} | |",
+            f"| bytes on disk | {r['bytes']:,} | {r['x265_bytes_at_equal_psnr']:,} |",
+            f"| bits per pixel | {r['bits_per_pixel']:.3f} | {x265_rate:.3f} |",
+            f"| PSNR of the float model | {r['psnr_model_db']:.2f} dB | |",
+            f"| PSNR of the file, int8 weights, float activations | {r['psnr_file_fp32_db']:.2f} dB | |",
+            f"| PSNR of the file as played, all int8 | {r['psnr_file_db']:.2f} dB | {r['x265_psnr_db']:.2f} dB |",
+            f"| MS-SSIM of the file as played | {r['ms_ssim']:.4f} | |" if r["ms_ssim"] else "",
+            f"| decoding, end to end | {r['decode_fps']:.0f} fps | |",
+            f"| training | {r['train_seconds']:.0f} s | |",
+            "",
+        ]
+    return "\n".join(lines)
+
+
+TABLES: dict[str, Callable[[], str]] = {"demo": demo_table}
+
+
+def rewrite(text: str) -> str:
+    """`text` with every marked table made anew."""
+    return _MARK.sub(lambda m: m[1] + TABLES[m[2]]() + "\n" + m[3], text)
+
+
+if __name__ == "__main__":
+    readme = ROOT / "README.md"
+    readme.write_text(rewrite(readme.read_text()))

@@ -1,0 +1,42 @@
+"""README is true: its Python examples run, its tables come from result files."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_every_python_example_runs_in_order(tmp_path: Path) -> None:
+    examples = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert len(examples) >= 3
+    for example in examples:
+        done = subprocess.run(
+            [sys.executable, "-c", example], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+
+
+def test_tables_are_those_of_the_result_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT))
+    from tests.bench.tables import rewrite
+
+    assert rewrite(README) == README, "run: python -m tests.bench.tables"
+
+
+def test_every_flag_named_in_readme_exists() -> None:
+    flags = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", README)) - {"--system-site-packages", "--record"}
+    scripts = Path(sys.executable).parent
+    commands = [scripts / name for name in ("inr-train", "inr-export", "inr-play")]
+    environment = {**os.environ, "COLUMNS": "120"}
+    helps = [
+        subprocess.run([c, "-h"], capture_output=True, text=True, check=True, env=environment).stdout for c in commands
+    ]
+    assert [f for f in flags if not any(f in text for text in helps)] == []
