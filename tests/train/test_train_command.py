@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sysconfig
@@ -148,3 +149,22 @@ def _assert_same(first: Path, second: Path) -> None:
     for name, weight in a.weights.items():
         assert np.array_equal(weight.numpy(), b.weights[name].numpy()), name
     assert a.ranges == b.ranges
+
+
+def _small_disk() -> None:
+    """In the child: every file ends at 20 kB, with the error that a full disk gives."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+
+
+def test_a_full_disk_is_one_line_and_leaves_what_was_there(video: Path, tmp_path: Path) -> None:
+    (tmp_path / "m.pt").write_bytes(b"mine")
+    arguments = command(video, "-o", "m.pt", "-y", *SMALL, "--epochs", "1")
+    done = subprocess.run(
+        arguments, capture_output=True, text=True, cwd=tmp_path, preexec_fn=_small_disk, check=False
+    )
+    assert done.returncode == 1, done.stderr
+    assert "cannot write m.pt" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert (tmp_path / "m.pt").read_bytes() == b"mine"
+    assert [p.name for p in tmp_path.iterdir()] == ["m.pt"]
