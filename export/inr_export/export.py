@@ -25,7 +25,8 @@ from inr_runtime.tensors import QuantTensor
 from inr_train.checkpoint import Checkpoint
 from inr_train.clip import Clip
 from inr_train.models import VideoModel, count_parameters
-from inr_train.quantization import measure_ranges, quantize_weights
+from inr_train.quantization import quantize_weights
+from inr_train.ranges import measure_ranges
 from inr_train.source import find_source
 from inr_train.trace import Trace, trace
 
@@ -126,7 +127,7 @@ def _ranges(
     step = 1 if count <= CALIBRATION_FRAMES else 10
     times = sorted({*range(0, count, step), count - 1})
     tensors = [torch.from_numpy(w.dequantize()) for w in weights]
-    return measure_ranges(traced.graph, tensors, (network.sample([t]) for t in times))
+    return measure_ranges(traced.graph, tensors, [network.sample([t]) for t in times])
 
 
 def _assemble(

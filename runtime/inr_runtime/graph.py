@@ -3,10 +3,9 @@
 Rules of the dialect, all enforced by `CanonicalGraph.from_model`, which trusts nothing and rebuilds everything:
 opset 20 of the default domain, IR version 10; operators, attributes and constant inputs of `inr_runtime.ops`;
 static shapes, dim 0 of inputs and results is the batch and is 1; no subgraphs, functions, other domains, external or
-sparse data; names are a letter and a number, in order:
-`x` sampled inputs, `w` weights, `c` constants (1 to 64 numbers each), `e` results.
-One output, the result of a node, float32 (1, 3, H, W): RGB that is clipped to [0, 1] and rounded to 8 bits by the
-lowered graph.
+sparse data; names are a letter and a number, in order: `x` sampled inputs, `w` weights, `c` constants (1 to 64 numbers
+each), `e` results. One output, the result of a node, float32 (1, 3, H, W): RGB that is clipped to [0, 1] and rounded
+to 8 bits by the lowered graph.
 """
 
 from __future__ import annotations
@@ -68,8 +67,7 @@ class CanonicalGraph:
 
     def __post_init__(self) -> None:
         self.limits.check("graph_nodes", len(self.nodes), "graph nodes")
-        self.limits.check("tensors", len(self.weights), "weights")
-        self.limits.check("tensors", len(self.inputs), "sampled inputs")
+        self.limits.check("tensors", max(len(self.weights), len(self.inputs)), "weights or sampled inputs")
         shape = self.shapes.get(self.output)
         if shape is None or len(shape) != 4 or shape[:2] != (1, 3):
             raise GraphError(f"the output must be an RGB picture (1, 3, H, W), found {shape}")
@@ -90,8 +88,8 @@ class CanonicalGraph:
             _check_constant(name, constant)
             _define(shapes, name, tuple(constant.shape))
         for node in self.nodes:
-            shape = infer_shape(node.op, node.inputs, dict(node.attributes), shapes, self.constants)
-            _define(shapes, node.output, shape)
+            attributes = dict(node.attributes)
+            _define(shapes, node.output, infer_shape(node.op, node.inputs, attributes, shapes, self.constants))
         return shapes
 
     @cached_property

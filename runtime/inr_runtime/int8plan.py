@@ -30,8 +30,8 @@ class Int8Plan:
     """int8: indices of nodes that run on integers. fused_relu: indices of Relu nodes fused into their convolution.
 
     edges: every quantized edge with the edge whose range it uses (itself, or the source of moved values).
-    leaky: results of LeakyRelu with (source of the input's range, alpha): they keep the input's scale, so that positive
-    values pass without being rounded again. output_source: the edge whose integers are the picture, if there is one.
+    leaky: results of LeakyRelu with (source of the input's range, alpha): their range follows (`leaky_parameters`).
+    output_source: the edge whose integers are the picture, if there is one.
     """
 
     int8: frozenset[int]
@@ -87,10 +87,19 @@ def edge_parameters(
         return np.float32(1 / 255), 0
     if source in plan.leaky:
         before, alpha = plan.leaky[source]
-        scale, zero = edge_parameters(graph, plan, ranges, before)
-        return scale, round(alpha * zero)
+        return leaky_parameters(*edge_parameters(graph, plan, ranges, before), alpha)
     fused = {graph.nodes[i].output for i in plan.fused_relu}
     return activation_parameters(ranges[source], zero_based=source in fused)
+
+
+def leaky_parameters(scale: np.float32, zero: int, alpha: float) -> tuple[np.float32, int]:
+    """Scale and zero point of a LeakyRelu's result from those of its input.
+
+    The input's scale over a whole number, as large as 256 steps allow: then positive values pass without being rounded
+    again, and negative ones, which shrink, are not rounded more than needed.
+    """
+    finer = max(1, int(255 // max(255 - zero + alpha * zero, 1.0)))
+    return np.float32(scale / np.float32(finer)), round(finer * alpha * zero)
 
 
 def _leaky_results(
@@ -99,7 +108,7 @@ def _leaky_results(
     results = {}
     for node in (graph.nodes[i] for i in sorted(int8)):
         alpha = float(str(dict(node.attributes).get("alpha", 0.01))) if node.op == "LeakyRelu" else -1.0
-        if 0 <= alpha <= 1:
+        if 0 <= alpha <= 1 and edges[node.inputs[0]] not in results:  # one step only: a chain would recurse
             results[node.output] = (edges[node.inputs[0]], alpha)
     return results
 

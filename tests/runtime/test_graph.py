@@ -136,7 +136,9 @@ def skip_connections() -> CanonicalGraph:
         "low": scalar(0),
         "high": scalar(1),
     }
-    return renumber([Port("x", (1, 2, 4, 5)), Port("y", (1, 4, 1, 1))], [Port("w", (4, 2, 3, 3))], constants, nodes, "g")
+    return renumber(
+        [Port("x", (1, 2, 4, 5)), Port("y", (1, 4, 1, 1))], [Port("w", (4, 2, 3, 3))], constants, nodes, "g"
+    )
 
 
 @pytest.mark.parametrize("graph", [tiny_graph(), skip_connections()], ids=["tiny", "skip connections"])

@@ -16,7 +16,8 @@ from inr_runtime.lower import TARGETS, lower
 from inr_runtime.tensors import quantize
 from inr_train.models import NeRV
 from inr_train.presets import PRESETS
-from inr_train.quantization import QuantizedModel, imitate_quantize, measure_ranges, quantize_weights
+from inr_train.quantization import QuantizedModel, imitate_quantize, quantize_weights
+from inr_train.ranges import measure_ranges
 from inr_train.trace import trace
 
 
@@ -57,7 +58,7 @@ def test_int8_engine_gives_what_training_imitates(variant: dict[str, object]) ->
     traced = trace(model)
     weights = quantize_weights(model, traced, 8, 10)
     tensors = [torch.from_numpy(w.dequantize()) for w in weights]
-    ranges = measure_ranges(traced.graph, tensors, (model.sample([t]) for t in range(6)))
+    ranges = measure_ranges(traced.graph, tensors, [model.sample([t]) for t in range(6)])
     imitation = QuantizedModel(model, traced, (8, 10), ranges)
     backend = open_backend(lower(traced.graph, weights, TARGETS["cpu-int8"], ranges))
     for t in range(6):

@@ -160,9 +160,7 @@ def _small_disk() -> None:
 def test_a_full_disk_is_one_line_and_leaves_what_was_there(video: Path, tmp_path: Path) -> None:
     (tmp_path / "m.pt").write_bytes(b"mine")
     arguments = command(video, "-o", "m.pt", "-y", *SMALL, "--epochs", "1")
-    done = subprocess.run(
-        arguments, capture_output=True, text=True, cwd=tmp_path, preexec_fn=_small_disk, check=False
-    )
+    done = subprocess.run(arguments, capture_output=True, text=True, cwd=tmp_path, preexec_fn=_small_disk, check=False)
     assert done.returncode == 1, done.stderr
     assert "cannot write m.pt" in done.stderr
     assert "Traceback" not in done.stderr

@@ -1,19 +1,19 @@
 """Imitating the stored integers in training: what `inr_runtime.tensors` and cpu-int8 lowering do, differentiably.
 
-Rounding passes gradients straight through. Activation ranges start from the minimum and maximum over all frames and are
-then learned by gradient with the weights (as in LSQ+, Bhalgat et al. 2020). Everything here is float32: autocast is
-off.
+Rounding passes gradients straight through. Activation ranges start from those that lose least over all frames
+(`ranges.py`) and are then learned by gradient with the weights (as in LSQ+, Bhalgat et al. 2020). Everything here is
+float32: autocast is off.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from inr_runtime.graph import CanonicalGraph
-from inr_runtime.int8plan import Int8Plan, Range, plan_int8
+from inr_runtime.int8plan import Int8Plan, Range, leaky_parameters, plan_int8
 from inr_runtime.tensors import SCALE_CODE_RANGE, STEPS_PER_OCTAVE, QuantTensor, quantize
 from inr_train.graph_runner import run_graph
 from inr_train.models import VideoModel
@@ -100,28 +100,10 @@ class QuantizedModel(nn.Module):
         if edge in self.plan.leaky:
             before, alpha = self.plan.leaky[edge]
             scale, zero = self._scale_and_zero(before)
-            return scale, torch.round(alpha * zero.detach())
+            fine, middle = leaky_parameters(np.float32(scale.item()), int(zero.item()), alpha)
+            return scale / round(scale.item() / float(fine)), torch.full_like(zero, middle)
         low, high = self.bounds[edge].double()
         fused = any(self.trace.graph.nodes[i].output == edge for i in self.plan.fused_relu)
         low = torch.zeros_like(low) if fused else low.clamp(max=0.0)
         scale = ((high.clamp(min=0.0) - low) / 255.0).clamp_min(1e-30).float()
         return scale, torch.clamp(round_through(-low / scale), 0, 255).float()
-
-
-@torch.no_grad()
-def measure_ranges(
-    graph: CanonicalGraph, weights: Sequence[Tensor], samples: Iterable[tuple[Tensor, ...]]
-) -> dict[str, Range]:
-    """Minimum and maximum of every edge that int8 needs, over all sampled moments."""
-    wanted = set(plan_int8(graph).ranged)
-    found: dict[str, Range] = {}
-
-    def observe(edge: str, x: Tensor) -> Tensor:
-        if edge in wanted:
-            low, high = found.get(edge, (0.0, 0.0))
-            found[edge] = (min(low, float(x.min())), max(high, float(x.max())))
-        return x
-
-    for inputs in samples:
-        run_graph(graph, inputs, weights, observe)
-    return found

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from inr_runtime.int8plan import Range
 from inr_train.checkpoint import VERSION, load_dict, save_dict
 from inr_train.models import VideoModel, build_model
-from inr_train.quantization import QuantizedModel, measure_ranges
+from inr_train.quantization import QuantizedModel
+from inr_train.ranges import measure_ranges
 from inr_train.recipe import Recipe
 from inr_train.trace import Trace, trace
 
@@ -122,7 +123,7 @@ class Run:
             bits = (self.recipe.weight_bits, self.recipe.bias_bits)
             weights_only = QuantizedModel(self.model, self.trace(), bits)
             if kind == "int8" and not ranges and inputs is not None:
-                frames = zip(*(x.split(1) for x in inputs), strict=True)
+                frames = list(zip(*(x.split(1) for x in inputs), strict=True))
                 with torch.no_grad():
                     ranges = measure_ranges(self.trace().graph, weights_only.quantized_weights(), frames)
             wanted = ranges if kind == "int8" else None
