@@ -122,7 +122,10 @@ def _tell(report: ExportReport, quiet: bool) -> None:
     for v in report.verified:
         quality = f"{v.source_db:.2f} dB" if v.source_db is not None else f"{v.model_db:.2f} dB against the model"
         about = "about " if v.estimated else ""
-        say(f"  {v.target}: {quality}, {about}{v.loss_db:.2f} dB below the float model, {v.fps:.1f} fps here", quiet)
+        say(
+            f"  {v.target}: {quality}, {about}{round(v.loss_db, 2) + 0.0:.2f} dB below the float model, {v.fps:.1f} fps here",
+            quiet,
+        )
 
 
 def main() -> None:

@@ -66,8 +66,9 @@ def decode_info(payload: bytes, limits: Limits) -> Header:
     width, height, count = r.varint(), r.varint(), r.varint()
     fps, aspect = r.fraction(), r.fraction()
     primaries, transfer, matrix_tag, matrix_used, full_range, depth = r.raw(6)
-    model, file_id = _plain(r.text(limits.name_bytes), "INFO"), r.raw(16)
+    model, file_id = _plain(r.text(r.left), "INFO", ""), r.raw(16)
     r.end()
+    limits.check("name_bytes", len(model.encode()), "INFO: model name")
     if kind >= len(MEDIA_KINDS) or matrix_used >= len(MATRICES) or full_range > 1 or not 1 <= depth <= 16:
         raise FormatError("INFO: a field holds a value that this version does not know")
     if min(width, height, count) < 1:
@@ -88,9 +89,9 @@ def encode_times(pts: Sequence[int], time_base: Fraction) -> bytes:
     return Writer().fraction(time_base).raw(deflate(w.bytes_())).bytes_()
 
 
-def _plain(text: str, what: str) -> str:
+def _plain(text: str, what: str, also: str = "\n\t") -> str:
     """A text that may be printed: control characters would reach the terminal of whoever looks at the file."""
-    if not all(c.isprintable() or c in "\n\t" for c in text):
+    if not all(c.isprintable() or c in also for c in text):
         raise FormatError(f"{what}: a text holds control characters")
     return text
 

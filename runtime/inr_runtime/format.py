@@ -3,8 +3,8 @@ r"""The .nvb file: a video as a neural network. This docstring is its specificat
 While the version is 0.x, files may have to be exported again after an update; the CHANGELOG says when. A reader
 refuses a major version above its own.
 
-**Notation.** Little-endian. `varint`: unsigned LEB128. `signed`: zigzag varint. `text`, `blob`: varint length, bytes.
-`fraction`: two positive varints. `deflated X`: varint length of X, then a zlib stream.
+**Notation.** Little-endian. `varint`: unsigned LEB128, at most 2^62. `signed`: zigzag varint. `blob`: varint length,
+bytes. `text`: a blob of UTF-8 without control characters. `fraction`: two varints of 1 to 2^32. `deflated X`: varint length of X, then a zlib stream.
 
 **File.** Magic `89 4E 56 42 0D 0A 1A 0A` (`\x89NVB\r\n\x1a\n`), u16 major, u16 minor, then chunks:
 `tag[4] · u32 length · payload · u32 crc32(tag, length, payload)`. An upper-case first letter is critical: a reader that
@@ -20,7 +20,7 @@ does not know it refuses the file; a lower-case one may be skipped. Order: INFO,
 | SEGM | see below |
 | INDX | varint count; per segment: varint offset, length of the whole chunk, first frame, frame count, u8 random access, varint preroll |
 | IEND | u64 offset of INDX |
-| meta | deflated UTF-8 JSON object of texts: what made the file; never needed to play |
+| meta | deflated UTF-8 JSON object of texts (newline and tab allowed): what made the file; never needed to play |
 | audo | audio packets (reserved) |
 
 **SEGM.** varint graph, first frame, frame count; file id[16]; graph digest[16] (a chunk from another file is caught);

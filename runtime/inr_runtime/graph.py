@@ -69,10 +69,8 @@ class CanonicalGraph:
         self.limits.check("graph_nodes", len(self.nodes), "graph nodes")
         self.limits.check("tensors", max(len(self.weights), len(self.inputs)), "weights or sampled inputs")
         shape = self.shapes.get(self.output)
-        if shape is None or len(shape) != 4 or shape[:2] != (1, 3):
-            raise GraphError(f"the output must be an RGB picture (1, 3, H, W), found {shape}")
-        if all(self.output != node.output for node in self.nodes):
-            raise GraphError("the output must be the result of a node")
+        if shape is None or len(shape) != 4 or shape[:2] != (1, 3) or self.output not in {n.output for n in self.nodes}:
+            raise GraphError(f"the output must be a node's result, an RGB picture (1, 3, H, W), found {shape}")
         self.limits.check("pixels", shape[2] * shape[3], "output pixels")
         self.limits.check("symbols", sum(math.prod(p.shape) for p in self.weights), "numbers in all weights")
         self.limits.check("activation_bytes", self.activation_bytes, "activations of one frame")
@@ -88,8 +86,8 @@ class CanonicalGraph:
             _check_constant(name, constant)
             _define(shapes, name, tuple(constant.shape))
         for node in self.nodes:
-            attributes = dict(node.attributes)
-            _define(shapes, node.output, infer_shape(node.op, node.inputs, attributes, shapes, self.constants))
+            shape = infer_shape(node.op, node.inputs, dict(node.attributes), shapes, self.constants)
+            _define(shapes, node.output, shape)
         return shapes
 
     @cached_property

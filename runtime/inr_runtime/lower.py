@@ -178,8 +178,11 @@ def _lower_int8(builder: _Builder, plan: Int8Plan, ranges: Mapping[str, Range] |
         raise GraphError("this file carries no activation ranges for int8; use a float target or export with --int8")
     graph = builder.graph
     scales = {e: edge_parameters(graph, plan, ranges, e) for e in plan.edges}
+    # The picture is read as integers: a dequantized copy that nobody reads would be computed all the same.
+    read = {name for node in graph.nodes for name in node.inputs if name}
+    read |= {graph.output} if plan.output_source is None else set()
     for name in (p.name for p in graph.inputs if p.name in plan.edges):
-        _place_pair(builder, name, name, scales[name])
+        _place_pair(builder, name, scales[name], name in read)
     for i, node in enumerate(graph.nodes):
         if i in plan.int8:
             _place_int8(builder, node, scales)
@@ -187,17 +190,18 @@ def _lower_int8(builder: _Builder, plan: Int8Plan, ranges: Mapping[str, Range] |
             inputs = [f"{n}.dq" if n in plan.edges else n for n in node.inputs]
             _copy_float(builder, node, inputs)
         if node.output in plan.edges:
-            _place_pair(builder, node.output, node.output, scales[node.output])
+            _place_pair(builder, node.output, scales[node.output], node.output in read)
     if graph.output in plan.edges:
         _integer_tail(builder, scales[graph.output], plan.output_source is not None)
     else:
         builder.tail(graph.output)
 
 
-def _place_pair(builder: _Builder, edge: str, source: str, parameters: tuple[np.float32, int]) -> None:
-    """QuantizeLinear and DequantizeLinear on an edge; readers take `<edge>.dq`."""
-    builder.quantize(source, f"{edge}.q", *parameters)
-    builder.add("DequantizeLinear", [f"{edge}.q", *builder.parameters(*parameters)], f"{edge}.dq")
+def _place_pair(builder: _Builder, edge: str, parameters: tuple[np.float32, int], read: bool) -> None:
+    """QuantizeLinear and, where nodes read the edge, DequantizeLinear; they take `<edge>.dq`."""
+    builder.quantize(edge, f"{edge}.q", *parameters)
+    if read:
+        builder.add("DequantizeLinear", [f"{edge}.q", *builder.parameters(*parameters)], f"{edge}.dq")
 
 
 def _place_int8(builder: _Builder, node: Node, scales: Mapping[str, tuple[np.float32, int]]) -> None:

@@ -63,8 +63,7 @@ def fit(
     preset: see `inr_train.presets`; auto chooses by frame size. epochs, recipe: default to the preset's. config: fields
     of the model's config that replace the preset's. quantize: what the file will hold: `int8` (weights and
     activations), `weights`, or `none` for a float model. device: auto, cpu or cuda[:N]. threads: 0 takes what is
-    faster here, all cores or one.
-    output: where to write `model.pt`; a run that was killed goes on from `model.last.pt` beside it with resume=True.
+    faster here, all cores or one. output: where to write `model.pt`; a run that was killed goes on from `model.last.pt` beside it with resume=True.
     log: a JSONL file, one row per evaluation. save_every: seconds between resume states. announce: called once
     before training. progress: after every step.
     Raises `UsageError` or `InputError` on bad arguments, `InrError` where training diverges.
@@ -84,6 +83,8 @@ def fit(
         chosen = choose_preset(clip, preset)
         recipe = choose_recipe(clip, recipe or chosen.recipe, epochs, quantize, threads)
         run = start_run(clip, chosen, model_config(clip, chosen, config or {}), recipe, seed, place, frames)
+        if path is not None:
+            last_path(path).unlink(missing_ok=True)
     if announce:
         announce(Estimate.of(run, frames))
     with RunLog(Path(log) if log else None, run.rows) as run_log:

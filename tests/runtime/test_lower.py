@@ -1,0 +1,280 @@
+"""One canonical graph, many engines: the integers of the file are the integers that run."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from builders import LEVELS, Weights, random_weights, tiny_graph
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from inr_runtime.backends import open_backend
+from inr_runtime.errors import GraphError, UsageError
+from inr_runtime.graph import CanonicalGraph, Node, Port, renumber
+from inr_runtime.int8plan import plan_int8
+from inr_runtime.lower import OUTPUT, TARGETS, Lowered, lower, target_named
+from inr_runtime.sample import TimeTensor
+from inr_runtime.tensors import quantize
+
+FP32, INT8 = TARGETS["cpu-fp32"], TARGETS["cpu-int8"]
+Feed = dict[str, NDArray[np.float32]]
+Ranges = dict[str, tuple[float, float]]
+PADS = (("kernel_shape", (3, 3)), ("pads", (1, 1, 1, 1)))
+
+
+def activation(kind: str, source: str, name: str) -> list[Node]:
+    if kind == "silu":
+        return [Node("Sigmoid", (source,), f"{name}.s"), Node("Mul", (source, f"{name}.s"), name)]
+    return [Node(kind, (source,), name)]
+
+
+def convolutions(kind: str) -> CanonicalGraph:
+    """Three convolutions with activations between them and a shuffle: all of it hot."""
+    nodes = [
+        Node("Conv", ("x", "wa", "ba"), "a", PADS),
+        *activation(kind, "a", "a.f"),
+        Node("Conv", ("a.f", "wb", "bb"), "b", PADS),
+        *activation(kind, "b", "b.f"),
+        Node("Conv", ("b.f", "wc", "bc"), "c", (("kernel_shape", (1, 1)),)),
+        Node("DepthToSpace", ("c",), "rgb", (("blocksize", 2), ("mode", "CRD"))),
+    ]
+    shapes = {"wa": (16, 4, 3, 3), "ba": (16,), "wb": (16, 16, 3, 3), "bb": (16,), "wc": (12, 16, 1, 1), "bc": (12,)}
+    weights = [Port(name, shape) for name, shape in shapes.items()]
+    return renumber([Port("x", (1, 4, 8, 10))], weights, {}, nodes, "rgb")
+
+
+def stored(graph: CanonicalGraph, seed: int = 0) -> Weights:
+    rng = np.random.default_rng(seed)
+    weights = []
+    for port in graph.weights:
+        size = np.sqrt(np.prod(port.shape[1:])) if len(port.shape) > 1 else 10
+        weights.append(quantize(rng.normal(0, 1 / size, port.shape), 8, 0 if len(port.shape) > 1 else None))
+    return tuple(weights)
+
+
+def feed_of(graph: CanonicalGraph, batch: int = 1, seed: int = 0) -> Feed:
+    rng = np.random.default_rng(seed)
+    return {p.name: rng.random((batch, *p.shape[1:]), np.float32) for p in graph.inputs}
+
+
+def reference(graph: CanonicalGraph, weights: Weights, feed: Feed) -> dict[str, NDArray[np.float32]]:
+    """Every edge, as ONNX Runtime computes the plain model."""
+    model = graph.to_model()
+    del model.graph.output[:]
+    model.graph.output.extend(helper.make_tensor_value_info(n.output, TensorProto.FLOAT, None) for n in graph.nodes)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    everything = {**feed, **{p.name: w.dequantize() for p, w in zip(graph.weights, weights, strict=True)}}
+    results = session.run(None, {i.name: everything[i.name] for i in session.get_inputs()})
+    return {**feed, **{n.output: r for n, r in zip(graph.nodes, results, strict=True)}}
+
+
+def picture(rgb: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """What the format says of the output: clipped to [0, 1], rounded to 8 bits, NHWC."""
+    return np.rint(np.clip(rgb, 0, 1) * 255).astype(np.uint8).transpose(0, 2, 3, 1)
+
+
+def ranges_of(edges: Mapping[str, NDArray[np.float32]]) -> Ranges:
+    return {name: (float(values.min()), float(values.max())) for name, values in edges.items()}
+
+
+def run(lowered: Lowered, feed: Feed) -> NDArray[np.uint8]:
+    engine = open_backend(lowered, threads=1)
+    try:
+        return engine.run(feed)
+    finally:
+        engine.close()
+
+
+def time_feed(t: float) -> Feed:
+    return {"x0": TimeTensor("encoding", 12, levels=LEVELS).sample(t)}
+
+
+@pytest.mark.parametrize("t", [0.0, 3.0, 7.5])
+def test_float_is_the_plain_model_rounded_to_8_bits(t: float) -> None:
+    graph, feed = tiny_graph(), time_feed(t)
+    weights = random_weights(graph, 3)
+    frame = run(lower(graph, weights, FP32), feed)
+    wanted = picture(reference(graph, weights, feed)["e6"])
+    assert (frame.shape, frame.dtype) == ((1, 32, 48, 3), np.uint8)
+    assert np.abs(frame.astype(int) - wanted).max() <= 1  # halves may fall either way
+    assert (frame == wanted).mean() > 0.999
+
+
+def optimized(lowered: Lowered, path: Path) -> onnx.GraphProto:
+    """The graph that ONNX Runtime makes of it and runs."""
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(path)
+    options.log_severity_level = 3
+    onnxruntime.InferenceSession(lowered.embedded().SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return onnx.load(path).graph
+
+
+@pytest.mark.parametrize("kind", ["LeakyRelu", "Relu", "silu"])
+def test_int8_runs_on_integers_from_the_input_to_the_picture(kind: str, tmp_path: Path) -> None:
+    """No float convolution, no dequantization on the way: these are what costs time."""
+    graph = convolutions(kind)
+    weights, feed = stored(graph), feed_of(graph)
+    edges = reference(graph, weights, feed)
+    lowered = lower(graph, weights, INT8, ranges_of(edges))
+    ops = Counter(node.op_type for node in optimized(lowered, tmp_path / "optimized.onnx").node)
+    assert ops["QLinearConv"] == 3
+    assert ops["QuantizeLinear"] == 1
+    assert not ops.keys() & {"Conv", "FusedConv", "DequantizeLinear", "LeakyRelu", "Relu", "Sigmoid", "Mul"}
+    difference = np.abs(run(lowered, feed).astype(int) - picture(edges[graph.output]))
+    assert difference.mean() < 2.5
+
+
+def test_what_works_on_one_position_stays_exact(tmp_path: Path) -> None:
+    """The stem costs nothing in float32, and an encoding is not to be rounded to 8 bits."""
+    graph = tiny_graph()
+    weights, feed = random_weights(graph, 0), time_feed(2.0)
+    lowered = lower(graph, weights, INT8, ranges_of(reference(graph, weights, feed)))
+    nodes = optimized(lowered, tmp_path / "optimized.onnx").node
+    ops = Counter(node.op_type for node in nodes)
+    assert (ops["Conv"] + ops["FusedConv"], ops["QLinearConv"]) == (1, 2)
+    assert next(n for n in nodes if "Conv" in n.op_type).input[0] == "x0"
+
+
+@pytest.mark.parametrize("kind", ["LeakyRelu", "Relu", "silu"])
+def test_the_integers_that_run_are_the_integers_of_the_file(kind: str) -> None:
+    graph = convolutions(kind)
+    weights, edges = stored(graph), reference(graph, stored(graph), feed_of(graph))
+    lowered = lower(graph, weights, INT8, ranges_of(edges))
+    for port, tensor in zip(graph.weights, weights, strict=True):
+        if len(port.shape) == 4:
+            assert lowered.initializers[f"{port.name}.q"].dtype == np.int8
+            assert np.array_equal(lowered.initializers[f"{port.name}.q"], tensor.values)
+            assert np.array_equal(lowered.initializers[f"{port.name}.s"], tensor.scales)
+            assert not lowered.initializers[f"{port.name}.z"].any()
+    floats = lower(graph, weights, FP32).initializers
+    for port, tensor in zip(graph.weights, weights, strict=True):
+        assert np.array_equal(floats[port.name], tensor.dequantize())
+
+
+def test_a_bias_is_added_in_the_unit_of_the_sums() -> None:
+    graph = convolutions("Relu")
+    weights = stored(graph)
+    lowered = lower(graph, weights, INT8, ranges_of(reference(graph, weights, feed_of(graph))))
+    steps, unit = lowered.initializers["e0.b.q"], lowered.initializers["e0.b.s"]
+    assert (steps.dtype, unit.shape) == (np.int32, (16,))
+    bias = weights[1].dequantize()
+    assert (np.abs(steps * unit.astype(np.float64) - bias) <= unit * 0.5001).all()
+
+
+@pytest.mark.parametrize("target", list(TARGETS))
+@pytest.mark.parametrize("graph", [tiny_graph(), convolutions("LeakyRelu"), convolutions("silu")])
+def test_three_frames_at_once_are_three_frames(target: str, graph: CanonicalGraph) -> None:
+    weights, together = stored(graph), feed_of(graph, batch=3)
+    apart = [{k: v[i : i + 1] for k, v in together.items()} for i in range(3)]
+    ranges = ranges_of(reference(graph, weights, apart[0]))
+    frames = run(lower(graph, weights, TARGETS[target], ranges, batch=3), together)
+    one = lower(graph, weights, TARGETS[target], ranges)
+    assert frames.shape == (3, graph.size[1], graph.size[0], 3)
+    for frame, feed in zip(frames, apart, strict=True):
+        difference = np.abs(frame.astype(int) - run(one, feed)[0])
+        assert difference.max() <= (0 if target == "cpu-int8" and graph.inputs[0].shape[2] > 1 else 1)
+
+
+@pytest.mark.parametrize("target", list(TARGETS))
+def test_an_embedded_model_is_the_same_bit_for_bit(target: str) -> None:
+    graph = tiny_graph()
+    weights, feed = random_weights(graph, 1), time_feed(5.0)
+    lowered = lower(graph, weights, TARGETS[target], ranges_of(reference(graph, weights, feed)))
+    model = lowered.embedded()
+    onnx.checker.check_model(model)
+    inside = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+    for name, array in lowered.initializers.items():
+        assert (inside[name].dtype, inside[name].shape) == (array.dtype, array.shape)
+        assert np.array_equal(inside[name], array)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    assert np.array_equal(session.run([OUTPUT], feed)[0], run(lowered, feed))
+    assert len(lowered.model.SerializeToString()) < 6000  # no weights in there
+
+
+def mixed(*nodes: Node, **weights: Sequence[int]) -> CanonicalGraph:
+    """A convolution, then whatever is given from "a" to "b", then a convolution to the picture."""
+    around = [
+        Node("Conv", ("x", "wa"), "a", PADS),
+        *nodes,
+        Node("Conv", ("b", "wb"), "rgb", (("kernel_shape", (1, 1)),)),
+    ]
+    ports = [Port(name, tuple(shape)) for name, shape in {"wa": (8, 4, 3, 3), **weights, "wb": (3, 8, 1, 1)}.items()]
+    shape = {"shape": np.array([1, 8, 1, 1], np.int64), "half": np.array(0.5, np.float32)}
+    return renumber([Port("x", (1, 4, 6, 6)), Port("y", (1, 8, 1, 1))], ports, shape, nodes=around, output="rgb")
+
+
+MIXTURES = {
+    "a learned map is added": mixed(Node("Add", ("a", "m"), "b"), m=(1, 8, 6, 6)),
+    "channels are scaled by weights": mixed(Node("Mul", ("a", "m"), "b"), m=(8, 1, 1)),
+    "channels are scaled by an input": mixed(Node("Mul", ("a", "y"), "b")),
+    "a constant is added": mixed(Node("Add", ("a", "half"), "b")),
+    "a weight is joined": mixed(Node("Concat", ("a", "m"), "j", (("axis", 1),)), Node("Conv", ("j", "k"), "b"),
+                                m=(1, 8, 6, 6), k=(8, 16, 1, 1)),
+    "a weight is reshaped": mixed(Node("Reshape", ("m", "shape"), "r"), Node("Mul", ("a", "r"), "b"), m=(1, 8)),
+    "a weight is convolved": mixed(Node("Conv", ("m", "k"), "c"), Node("Add", ("a", "c"), "b"),
+                                   m=(1, 8, 6, 6), k=(8, 8, 1, 1)),
+    "a kernel is computed": mixed(Node("Reshape", ("y", "shape"), "r"), Node("Mul", ("k", "r"), "kk"),
+                                  Node("Conv", ("a", "kk"), "one"), Node("Add", ("a", "one"), "b"), k=(1, 8, 1, 1)),
+    "a bias is a result": mixed(Node("Relu", ("a",), "r"), Node("Gelu", ("r",), "g"), Node("Tanh", ("g",), "b")),
+    "a leaky function follows another": mixed(Node("LeakyRelu", ("a",), "l"), Node("LeakyRelu", ("l",), "b")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MIXTURES)
+def test_int8_where_only_part_of_a_graph_is_stored_integers(name: str) -> None:
+    """Islands of float are slow, never wrong."""
+    graph = MIXTURES[name]
+    weights, feed = stored(graph), feed_of(graph)
+    edges = reference(graph, weights, feed)
+    plan = plan_int8(graph)
+    assert set(plan.ranged) <= set(edges)
+    frame = run(lower(graph, weights, INT8, ranges_of(edges)), feed)
+    assert np.abs(frame.astype(int) - picture(edges[graph.output])).mean() < 2.5
+
+
+def test_int8_without_ranges_says_what_to_do() -> None:
+    graph = convolutions("Relu")
+    for ranges in (None, {}, {"e0": (0.0, 1.0)}):
+        with pytest.raises(GraphError, match="use a float target or export with --int8"):
+            lower(graph, stored(graph), INT8, ranges)
+    assert lower(graph, stored(graph), FP32, None).target == FP32
+
+
+@pytest.mark.parametrize("bad", [(np.nan, 1.0), (0.0, np.inf), (-1e38, 1e38)])
+def test_ranges_that_are_none_are_refused(bad: tuple[float, float]) -> None:
+    graph = convolutions("Relu")
+    with pytest.raises(GraphError, match="not finite"):
+        lower(graph, stored(graph), INT8, dict.fromkeys(graph.shapes, bad))
+
+
+def test_weights_must_be_those_of_the_graph() -> None:
+    graph = convolutions("Relu")
+    weights = stored(graph)
+    for few in (weights[:-1], (*weights, weights[0]), ()):
+        with pytest.raises(GraphError, match=rf"has 6 weights, {len(few)} were given"):
+            lower(graph, few, FP32)
+    with pytest.raises(GraphError, match=r"w0: the graph declares \(16, 4, 3, 3\), the weights have \(16,\)"):
+        lower(graph, (weights[1], weights[0], *weights[2:]), FP32)
+
+
+@pytest.mark.parametrize(("bits", "axis"), [(9, 0), (16, 0), (8, 1), (8, 3)])
+def test_int8_takes_8_bits_and_scales_per_output_channel(bits: int, axis: int) -> None:
+    graph = convolutions("Relu")
+    weights = stored(graph)
+    other = quantize(weights[2].dequantize(), bits, axis)
+    ranges = dict.fromkeys(graph.shapes, (-1.0, 1.0))
+    lower(graph, (*weights[:2], quantize(weights[2].dequantize(), 8), *weights[3:]), INT8, ranges)
+    with pytest.raises(GraphError, match="at most 8 bits with scales per output channel"):
+        lower(graph, (*weights[:2], other, *weights[3:]), INT8, ranges)
+
+
+def test_targets_have_names() -> None:
+    assert [target_named(name).name for name in TARGETS] == list(TARGETS)
+    with pytest.raises(UsageError, match="unknown target 'cpu-int4'; known: cpu-int8, cpu-fp32"):
+        target_named("cpu-int4")
