@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import logging
 import os
@@ -51,6 +52,19 @@ def run_command(command: click.Command, on_interrupt: Callable[[], str | None] |
     except (MemoryError, OSError) as error:
         code = _explain(error, 1)
     sys.exit(code)
+
+
+def run_extra(module: str, install: str) -> None:
+    """Run the click command called `command` of a module that needs more than what plays videos.
+
+    install: the pip line to print where something is missing.
+    """
+    try:
+        command = importlib.import_module(module).command
+    except ModuleNotFoundError as error:
+        say(f"{Path(sys.argv[0]).name}: {error.name} is not installed; run: {install}")
+        sys.exit(1)
+    run_command(command)
 
 
 def _explain(error: BaseException, code: int) -> int:

@@ -4,7 +4,8 @@ While the version is 0.x, files may have to be exported again after an update; t
 refuses a major version above its own.
 
 **Notation.** Little-endian. `varint`: unsigned LEB128, at most 2^62. `signed`: zigzag varint. `blob`: varint length,
-bytes. `text`: a blob of UTF-8 without control characters. `fraction`: two varints of 1 to 2^32. `deflated X`: varint length of X, then a zlib stream.
+bytes. `text`: a blob of UTF-8 without control characters. `fraction`: two varints of 1 to 2^32. `deflated X`: varint
+length of X, then a zlib stream.
 
 **File.** Magic `89 4E 56 42 0D 0A 1A 0A` (`\x89NVB\r\n\x1a\n`), u16 major, u16 minor, then chunks:
 `tag[4] · u32 length · payload · u32 crc32(tag, length, payload)`. An upper-case first letter is critical: a reader that

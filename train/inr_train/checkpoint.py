@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
@@ -77,6 +78,11 @@ class Checkpoint:
         if not finite:
             raise InputError(f"{path}: the weights hold NaN or infinity; train again with a lower --lr")
         return checkpoint
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Whether a file looks like a `model.pt`: by its name or as the zip archive that PyTorch writes."""
+    return path.suffix in (".pt", ".pth") or (path.is_file() and zipfile.is_zipfile(path))
 
 
 def save_dict(path: Path, data: Mapping[str, Any]) -> None:

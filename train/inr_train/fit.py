@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,12 @@ from inr_train.clip import Clip
 from inr_train.evaluate import evaluate
 from inr_train.losses import LOSSES
 from inr_train.recipe import Recipe
-from inr_train.run import Run, Saver
+from inr_train.run import Run, Saver, deferred_interrupts
 from inr_train.runlog import Progress, RunLog
 from inr_train.source import describe_source
 from inr_train.start import (
     Estimate,
+    check_resumed,
     choose_device,
     choose_preset,
     choose_recipe,
@@ -63,69 +64,97 @@ def fit(
     preset: see `inr_train.presets`; auto chooses by frame size. epochs, recipe: default to the preset's. config: fields
     of the model's config that replace the preset's. quantize: what the file will hold: `int8` (weights and
     activations), `weights`, or `none` for a float model. device: auto, cpu or cuda[:N]. threads: 0 takes what is
-    faster here, all cores or one. output: where to write `model.pt`; a run that was killed goes on from `model.last.pt` beside it with resume=True.
-    log: a JSONL file, one row per evaluation. save_every: seconds between resume states. announce: called once
-    before training. progress: after every step.
-    Raises `UsageError` or `InputError` on bad arguments, `InrError` where training diverges.
+    faster here, all cores or one. output: where to write `model.pt`; a run that was stopped goes on from
+    `model.last.pt` beside it with resume=True. log: a JSONL file, one row per evaluation. save_every: seconds between
+    resume states. announce: called once before training. progress: called after every step; it may raise
+    `KeyboardInterrupt` to stop. The same seed gives the same weights where dtype and threads are the same: both are
+    chosen by speed unless the recipe and `threads` fix them.
+    Raises `UsageError` or `InputError` on bad arguments, `InrError` where training diverges or memory runs out.
     """
     path = Path(output) if output is not None else None
-    if path is not None:
-        check_output(path, overwrite)
-        if not resume and not overwrite and last_path(path).exists():
-            raise UsageError(f"{last_path(path)} holds an unfinished run; go on with --resume or start again with -y")
+    _check_outputs(path, Path(log) if log else None, overwrite, resume)
     place = choose_device(device)
     frames = torch.from_numpy(clip.frames).permute(0, 3, 1, 2).to(place)
-    if resume:
-        if path is None:
-            raise UsageError("resuming needs the output of the run")
-        run = resume_run(last_path(path), clip, place)
-    else:
-        chosen = choose_preset(clip, preset)
-        recipe = choose_recipe(clip, recipe or chosen.recipe, epochs, quantize, threads)
-        run = start_run(clip, chosen, model_config(clip, chosen, config or {}), recipe, seed, place, frames)
+    chosen = choose_preset(clip, preset)
+    wanted = choose_recipe(clip, recipe or chosen.recipe, epochs, quantize, threads)
+    before = torch.get_num_threads()
+    try:
+        if resume and path is not None:
+            run = resume_run(last_path(path), clip, place)
+            check_resumed(run, preset, epochs, wanted if recipe else None, config or {})
+        else:
+            run = start_run(clip, chosen, model_config(clip, chosen, config or {}), wanted, seed, place, frames)
+        if announce:
+            announce(Estimate.of(run, frames))
+        saver = Saver(path and last_path(path), save_every)
+        with RunLog(Path(log) if log else None, run.rows) as run_log:
+            _train(run, frames, saver, run_log, progress)
+        checkpoint = _finished(run, clip)
         if path is not None:
-            last_path(path).unlink(missing_ok=True)
-    if announce:
-        announce(Estimate.of(run, frames))
-    with RunLog(Path(log) if log else None, run.rows) as run_log:
-        _train(run, frames, Saver(path and last_path(path), save_every), run_log, progress)
-    checkpoint = _finished(run, clip)
-    if path is not None:
-        checkpoint.save(path)
-        last_path(path).unlink(missing_ok=True)
+            _store(checkpoint, path, run, saver)
+    except torch.OutOfMemoryError as error:
+        raise InrError("the device has too little memory; use a smaller --preset, --size or --device cpu") from error
+    finally:
+        torch.set_num_threads(before)
     return checkpoint
+
+
+def _check_outputs(path: Path | None, log: Path | None, overwrite: bool, resume: bool) -> None:
+    if path is None:
+        if resume:
+            raise UsageError("resuming needs the output of the run")
+        return
+    check_output(path, overwrite)
+    if log is not None:
+        check_output(log, overwrite or resume)
+    if not resume and last_path(path).exists():
+        if not overwrite:
+            raise UsageError(f"{last_path(path)} holds an unfinished run; go on with --resume or start again with -y")
+        last_path(path).unlink()
+
+
+def _store(checkpoint: Checkpoint, path: Path, run: Run, saver: Saver) -> None:
+    """Write the model; if that fails the finished run is in the resume state."""
+    try:
+        checkpoint.save(path)
+    except InrError:
+        saver.save(run, now=True)
+        raise
+    last_path(path).unlink(missing_ok=True)
 
 
 def _train(run: Run, frames: Tensor, saver: Saver, log: RunLog, progress: Callable[[Progress], None] | None) -> None:
     torch.set_num_threads(run.recipe.threads)
     inputs = tuple(x.to(run.device) for x in run.model.sample(range(len(frames))))
-    good, clock = run.snapshot(), time.monotonic() - run.elapsed
-    try:
+    clock = time.monotonic() - run.elapsed
+    with deferred_interrupts() as check_interrupt:
         while run.phase < len(run.recipe.phases):
             begin, end = run.recipe.spans(len(frames))[run.phase]
             if run.step == begin:
                 _begin_phase(run, inputs)
-                good = run.snapshot()
-            loss, running = math.nan, 0.0
+            run.good = run.good or run.snapshot()
             while run.step < end:
                 loss = _step(run, inputs, frames)
                 if not math.isfinite(loss):
-                    _restart(run, good)
+                    _restart(run)
                     continue
-                running = loss if running == 0 else 0.98 * running + 0.02 * loss
+                run.loss = loss if run.loss == 0 else 0.98 * run.loss + 0.02 * loss
                 run.step += 1
                 run.elapsed = time.monotonic() - clock
-                if progress:
-                    progress(Progress.of(run, len(frames), running))
                 if run.step % _interval(run, len(frames)) == 0 or run.step == end:
-                    _evaluate(run, inputs, frames, running, log)
-                    good = run.snapshot()
-                    saver.save(run, good)
+                    if not math.isfinite(_evaluate(run, inputs, frames, log)):
+                        _restart(run)
+                        continue
+                    run.good = run.snapshot()
+                try:
+                    if progress:
+                        progress(Progress.of(run, len(frames), run.loss))
+                    check_interrupt()
+                except KeyboardInterrupt:
+                    saver.save(run, now=True)
+                    raise
+                saver.save(run)
             _end_phase(run, begin)
-            good = run.snapshot()
-    except KeyboardInterrupt:
-        saver.save(run, good, now=True)
-        raise
 
 
 def _step(run: Run, inputs: tuple[Tensor, ...], frames: Tensor) -> float:
@@ -166,7 +195,7 @@ def _interval(run: Run, count: int) -> int:
 
 
 def _begin_phase(run: Run, inputs: tuple[Tensor, ...]) -> None:
-    run.best = {}
+    run.best, run.good = {}, None
     if run.recipe.phases[run.phase].branch:
         run.trunk = None
         run.trunk = run.snapshot()
@@ -174,7 +203,7 @@ def _begin_phase(run: Run, inputs: tuple[Tensor, ...]) -> None:
 
 
 def _end_phase(run: Run, begin: int) -> None:
-    """Keep the phase's best weights; a branch leaves its quality in the report and goes back to where it began."""
+    """Keep the last phase's best weights; a branch leaves its quality in the report and goes back to where it began."""
     phase = run.recipe.phases[run.phase]
     quality = run.best.get("quality", {})
     if phase.branch:
@@ -182,8 +211,9 @@ def _end_phase(run: Run, begin: int) -> None:
         report, elapsed, rows, number = run.report, run.elapsed, run.rows, run.phase
         run.restore(run.trunk)
         run.report, run.elapsed, run.rows, run.trunk = {**report, "float": quality}, elapsed, rows, None
-        run.phase, run.step, run.best = number + 1, begin, {}
+        run.phase, run.step, run.best, run.good = number + 1, begin, {}, None
         return
+    run.good = None
     last_phase = run.phase == len(run.recipe.phases) - 1
     if last_phase and run.best:
         run.model.load_state_dict(run.best["weights"])
@@ -191,12 +221,15 @@ def _end_phase(run: Run, begin: int) -> None:
     run.phase += 1
 
 
-def _evaluate(run: Run, inputs: tuple[Tensor, ...], frames: Tensor, loss: float, log: RunLog) -> None:
+def _evaluate(run: Run, inputs: tuple[Tensor, ...], frames: Tensor, log: RunLog) -> float:
+    """Measure, log and remember the best; returns the PSNR in dB, which is NaN where the weights went astray."""
     quality = evaluate(run.network, inputs, frames)
+    if not math.isfinite(quality.psnr_db):
+        return quality.psnr_db
     row = {
         "step": run.step,
         "phase": run.recipe.phases[run.phase].name,
-        "loss": loss,
+        "loss": run.loss,
         "psnr_db": quality.psnr_db,
         "psnr_8bit_db": quality.psnr_8bit_db,
         "seconds": round(run.elapsed, 2),
@@ -205,20 +238,16 @@ def _evaluate(run: Run, inputs: tuple[Tensor, ...], frames: Tensor, loss: float,
     log.write(row)
     if quality.psnr_db > run.best.get("quality", {}).get("psnr_db", -math.inf):
         weights = {k: v.detach().cpu().clone() for k, v in run.model.state_dict().items()}
-        kept = {
-            "psnr_db": quality.psnr_db,
-            "psnr_8bit_db": quality.psnr_8bit_db,
-            "per_frame_db": list(quality.per_frame_db),
-        }
-        run.best = {"quality": kept, "weights": weights, "ranges": {k: list(v) for k, v in run.ranges.items()}}
+        run.best = {"quality": asdict(quality), "weights": weights, "ranges": run.ranges}
+    return quality.psnr_db
 
 
-def _restart(run: Run, good: dict[str, Any]) -> None:
+def _restart(run: Run) -> None:
     """Go back to the last good snapshot with half the learning rate."""
     factor = run.lr_factor / 2
-    if factor < 0.5**MAX_RESTARTS:
+    if factor < 0.5**MAX_RESTARTS or run.good is None:
         raise InrError("training diverged (NaN) again and again; try a lower --lr or another --seed")
-    run.restore(good)
+    run.restore(run.good)
     run.lr_factor = factor
 
 

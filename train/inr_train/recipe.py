@@ -64,6 +64,10 @@ class Recipe:
             raise ValueError(f"phases must share out 1 and quantize one of {QUANTIZE}, found {self.phases}")
         if self.dtype not in ("", "bf16", "fp32"):
             raise ValueError(f"dtype {self.dtype!r} is not bf16 or fp32")
+        if not (
+            0 < self.learning_rate <= 10 and 0 <= self.alpha <= 1e3 and self.clip_norm > 0 and self.bias_bits <= 16
+        ):
+            raise ValueError("learning rate lies in 0 to 10, alpha is not negative, clip norm is positive")
         if self.loss not in LOSSES:
             raise ValueError(f"unknown loss {self.loss!r}; known: {', '.join(LOSSES)}")
         if self.epochs < 1 or self.batch_size < 1 or not 0 <= self.warmup < 1 or not 2 <= self.weight_bits <= 8:

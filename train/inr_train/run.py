@@ -1,14 +1,19 @@
 """The state of a training run, and how it survives being killed.
 
-A snapshot is taken at fixed steps and written beside the output (`model.last.pt`) from time to time. Everything a
-step depends on is in the snapshot or derived from the seed and the step number, so a run that resumes from any
-snapshot ends with the same result as one that was never interrupted, on the same machine and thread count.
+The state is written beside the output (`model.last.pt`) from time to time and when the run is stopped. Everything a
+step depends on is in it or derived from the seed and the step number, so a run that resumes ends with the same result
+as one that was never interrupted, on the same machine and thread count.
 """
 
 from __future__ import annotations
 
 import copy
+import signal
+import threading
 import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from inr_runtime.errors import InputError, InrError
 from inr_runtime.int8plan import Range
 from inr_train.checkpoint import VERSION, load_dict, save_dict
 from inr_train.models import VideoModel, build_model
@@ -32,7 +38,8 @@ class Run:
     """A training run in memory.
 
     phase, step: what comes next. network: the model as the current phase sees it. trunk: the snapshot that a branch
-    phase goes back to. best: PSNR and weights of the current phase's best evaluation. rows: the log.
+    phase goes back to. good: the snapshot that NaN goes back to. best: PSNR and weights of the current phase's best
+    evaluation. rows: the log. loss: its running mean.
     """
 
     name: str
@@ -46,10 +53,12 @@ class Run:
     step: int = 0
     lr_factor: float = 1.0
     elapsed: float = 0.0
+    loss: float = 0.0
     report: dict[str, Any] = field(default_factory=dict)
     rows: list[dict[str, Any]] = field(default_factory=list)
     best: dict[str, Any] = field(default_factory=dict)
     trunk: dict[str, Any] | None = None
+    good: dict[str, Any] | None = None
     traced: Trace | None = None
     network: nn.Module = field(init=False)
     optimizer: torch.optim.Optimizer = field(init=False)
@@ -69,21 +78,26 @@ class Run:
     def load(cls, path: Path, device: torch.device) -> Run:
         """The run that `save` wrote. Raises `InputError`."""
         data = load_dict(path, RUN_FORMAT)
-        recipe = Recipe.from_dict(data["recipe"])
-        model = _placed(build_model(data["name"], data["config"]), device)
-        run = cls(data["name"], data["config"], recipe, data["seed"], data["clip_hash"], device, model)
-        run.restore(data["snapshot"])
+        try:
+            recipe = Recipe.from_dict(data["recipe"])
+            model = _placed(build_model(data["name"], data["config"]), device)
+            run = cls(data["name"], data["config"], recipe, data["seed"], data["clip_hash"], device, model)
+            run.restore(data["snapshot"])
+            run.good = data["good"]
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise InputError(f"{path}: not a resume state of this version; start again with -y") from error
         return run
 
-    def save(self, path: Path, snapshot: dict[str, Any]) -> None:
-        """Write a snapshot atomically."""
+    def save(self, path: Path) -> None:
+        """Write the present state atomically."""
+        snapshot = self.snapshot()
         fixed = {k: getattr(self, k) for k in ("name", "config", "seed", "clip_hash")}
-        data = {**fixed, "recipe": self.recipe.to_dict(), "snapshot": snapshot}
+        data = {**fixed, "recipe": self.recipe.to_dict(), "snapshot": snapshot, "good": self.good}
         save_dict(path, {"format": RUN_FORMAT, "version": VERSION, **data})
 
     def snapshot(self) -> dict[str, Any]:
         """All that changes, copied."""
-        plain = ("phase", "step", "lr_factor", "elapsed", "report", "rows", "best", "trunk")
+        plain = ("phase", "step", "lr_factor", "elapsed", "loss", "report", "rows", "best", "trunk")
         state = {name: copy.deepcopy(getattr(self, name)) for name in plain}
         ranges = {k: list(v) for k, v in self.ranges.items()}
         weights = {k: v.detach().cpu().clone() for k, v in self.model.state_dict().items()}
@@ -91,7 +105,7 @@ class Run:
 
     def restore(self, snapshot: dict[str, Any]) -> None:
         """Go back to a snapshot."""
-        for name in ("phase", "step", "lr_factor", "elapsed", "report", "rows", "best", "trunk"):
+        for name in ("phase", "step", "lr_factor", "elapsed", "loss", "report", "rows", "best", "trunk"):
             setattr(self, name, copy.deepcopy(snapshot[name]))
         self.model.load_state_dict(snapshot["weights"])
         ranges = {k: (float(v[0]), float(v[1])) for k, v in snapshot["ranges"].items()}
@@ -143,16 +157,56 @@ class Run:
 
 
 class Saver:
-    """Writes snapshots to `path`, not more often than every `seconds`; does nothing without a path."""
+    """Writes the run's state to `path`, not more often than every `seconds`; does nothing without a path.
+
+    A disk that is full for a while costs resume states, not the run: it is warned of once.
+    """
 
     def __init__(self, path: Path | None, seconds: float) -> None:
         self._path, self._seconds, self._saved = path, seconds, time.monotonic()
+        self._warned = False
 
-    def save(self, run: Run, snapshot: dict[str, Any], now: bool = False) -> None:
-        """Write `snapshot` if it is time, or now."""
-        if self._path and (now or time.monotonic() - self._saved >= self._seconds):
-            run.save(self._path, snapshot)
-            self._saved = time.monotonic()
+    def save(self, run: Run, now: bool = False) -> None:
+        """Write the state of `run` if it is time, or now. Only then a failure raises `InrError`."""
+        if not self._path or not (now or time.monotonic() - self._saved >= self._seconds):
+            return
+        try:
+            run.save(self._path)
+        except InrError as error:
+            if now:
+                raise
+            if not self._warned:
+                warnings.warn(f"training goes on, but cannot be resumed for now: {error}", stacklevel=2)
+            self._warned = True
+        self._saved = time.monotonic()
+
+
+@contextmanager
+def deferred_interrupts() -> Iterator[Callable[[], None]]:
+    """Give a function that raises `KeyboardInterrupt` if Ctrl-C or SIGTERM came since: called between steps.
+
+    So a run is never stopped inside a step. A second Ctrl-C stops at once. Does nothing outside the main thread.
+    """
+    came: list[int] = []
+
+    def remember(number: int, frame: object) -> None:
+        if came:
+            raise KeyboardInterrupt
+        came.append(number)
+
+    def check() -> None:
+        if came:
+            raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield check
+        return
+    before = {number: signal.signal(number, remember) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield check
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _placed(model: VideoModel, device: torch.device) -> VideoModel:

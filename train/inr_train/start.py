@@ -12,7 +12,7 @@ from torch import Tensor
 
 from inr_runtime.errors import InputError, UsageError
 from inr_train.clip import Clip
-from inr_train.models import config_dict, count_parameters, meta_model
+from inr_train.models import config_dict, config_value, count_parameters, meta_model
 from inr_train.presets import Preset, default_preset, estimate_bytes, preset_named
 from inr_train.recipe import Recipe, with_quantization
 from inr_train.run import Run
@@ -52,7 +52,8 @@ def choose_device(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError as error:
         raise UsageError(f"unknown device {name!r}; use auto, cpu or cuda[:N]") from error
-    if device.type not in ("cpu", "cuda") or (device.type == "cuda" and not torch.cuda.is_available()):
+    cuda = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if device.type not in ("cpu", "cuda") or (device.type == "cuda" and (device.index or 0) >= cuda):
         raise UsageError(f"device {name!r} is not usable here; use --device cpu")
     return device
 
@@ -84,7 +85,7 @@ def model_config(clip: Clip, preset: Preset, overrides: Mapping[str, Any]) -> di
     try:
         config = replace(preset.config(clip.info.height, clip.info.width, len(clip)), **overrides)
         meta_model(preset.family, config)
-    except (TypeError, ValueError, RuntimeError) as error:
+    except (TypeError, ValueError, ArithmeticError, RuntimeError) as error:
         raise UsageError(f"preset {preset.name} cannot be built so: {error}") from error
     return config_dict(config)
 
@@ -94,6 +95,8 @@ def start_run(
 ) -> Run:
     """A run at step 0 whose recipe holds the speed measured here."""
     run = Run.new(preset.family, config, recipe, seed, frames_hash(clip), device)
+    if any(phase.quantize != "none" for phase in recipe.phases):
+        run.trace()  # what cannot be exported fails now, not after hours
     speed = measure_speed(run.model, frames, recipe, device)
     run.recipe = replace(
         recipe,
@@ -104,6 +107,23 @@ def start_run(
     )
     run.report = {"preset": preset.name, "parameters": count_parameters(run.model)}
     return run
+
+
+def check_resumed(
+    run: Run, preset: str, epochs: int | None, recipe: Recipe | None, overrides: Mapping[str, Any]
+) -> None:
+    """Refuse to go on with a run that was started otherwise: raises `UsageError` that names what differs."""
+    settled = ("dtype", "threads", "ms_per_step", "ms_per_quantized_step")
+    differs = []
+    if preset != "auto" and preset != run.report["preset"]:
+        differs.append(f"preset {run.report['preset']}")
+    if epochs is not None and epochs != run.recipe.epochs:
+        differs.append(f"{run.recipe.epochs} epochs")
+    if recipe is not None and replace(recipe, **{k: getattr(run.recipe, k) for k in settled}) != run.recipe:
+        differs.append(f"recipe {run.recipe}")
+    differs += [f"{k}={run.config.get(k)}" for k, v in overrides.items() if config_value(v) != run.config.get(k)]
+    if differs:
+        raise UsageError(f"the unfinished run has {', '.join(differs)}; resume with that, or start again with -y")
 
 
 def resume_run(last: Path, clip: Clip, device: torch.device) -> Run:

@@ -15,13 +15,13 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from tests.bench.anchors import x265_at_psnr
+from tests.bench.demo.pictures import contact_sheet, loss_curve, psnr_per_frame
+from tests.bench.record import processor_name, write_results
 
 import inr_train.clip
 from inr_runtime import open_video
 from inr_train.checkpoint import Checkpoint
-from tests.bench.anchors import x265_at_psnr
-from tests.bench.demo.pictures import contact_sheet, loss_curve, psnr_per_frame
-from tests.bench.record import processor_name, write_results
 
 FOLDER = Path("demo")
 CLIP = Path(inr_train.clip.__file__).parent / "assets" / "bunny_180p.mp4"

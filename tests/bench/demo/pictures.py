@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 matplotlib.use("Agg")
-from matplotlib import pyplot as plt  # noqa: E402 (after the choice of a backend without a screen)
+from matplotlib import pyplot as plt
 
 AMPLIFICATION = 4
 

@@ -30,7 +30,7 @@ def build_model(name: str, config: Mapping[str, Any]) -> VideoModel:
     try:
         typed = MODELS[name].config_type(**config)
         count = count_parameters(meta_model(name, typed))
-    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+    except (TypeError, ValueError, RuntimeError, ArithmeticError) as error:
         raise InputError(f"the config of this {name} is not valid: {error}") from error
     if count > MAX_PARAMETERS:
         raise InputError(f"this {name} has {count:,} parameters, above the limit of {MAX_PARAMETERS:,}")
@@ -45,7 +45,12 @@ def meta_model(name: str, config: Any) -> VideoModel:
 
 def config_dict(config: Any) -> dict[str, Any]:
     """A frozen config as plain types."""
-    return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(config).items()}
+    return {k: config_value(v) for k, v in dataclasses.asdict(config).items()}
+
+
+def config_value(value: Any) -> Any:
+    """A field of a config as `model.pt` holds it."""
+    return list(value) if isinstance(value, tuple) else value
 
 
 def count_parameters(model: nn.Module) -> int:

@@ -74,9 +74,12 @@ class NeRVConfig:
             raise ValueError(
                 f"strides {self.strides} make {cover[1]}x{cover[0]} pixels, less than {self.width}x{self.height}"
             )
-        counts = (self.height, self.width, self.frames, self.channels, self.stem_width, *self.strides)
-        if min(counts) < 1 or self.encoding_levels < 0 or len(self.strides) > 16 or factor > 4096:
-            raise ValueError("sizes, widths and strides must be positive")
+        counts = (self.height, self.width, self.frames, self.channels, self.stem_width, self.reduction, *self.strides)
+        depths = (len(self.strides), self.stem_depth, self.blocks_per_stage)
+        if min(counts) < 1 or max(counts) > 1 << 20 or factor > 4096 or not 0 <= self.encoding_levels <= 1024:
+            raise ValueError("sizes, widths, levels and strides must be positive and not absurd")
+        if min(depths) < 0 or max(depths) > 16 or self.blocks_per_stage < 1 or not 0 < self.expansion <= 64:
+            raise ValueError("depths lie in 1 to 16, expansion in 0 to 64")
 
     @property
     def stage_widths(self) -> tuple[int, ...]:

@@ -1,0 +1,141 @@
+"""Options of the command `inr-export`, and what it prints."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+import click
+
+from inr_export.export import MAX_LOSS_DB, ExportReport, export, export_onnx
+from inr_export.verify import Verification
+from inr_runtime.backends.ort import import_onnxruntime
+from inr_runtime.cli import StatusLine, common_options, megabytes, print_json, say
+from inr_runtime.errors import PromiseError, UsageError
+from inr_runtime.files import check_output
+from inr_runtime.lower import TARGETS
+from inr_train.checkpoint import Checkpoint, is_checkpoint
+from inr_train.clip import Clip
+from inr_train.command import TRAINING_DEFAULTS, read_options, reading_options, train_with_progress
+from inr_train.source import frames_hash
+from inr_train.start import last_path
+
+
+@click.command(name="inr-export", context_settings={"max_content_width": 110})
+@click.argument("model")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="File (default: the model's name with .nvb).")
+@click.option("--int8/--no-int8", default=True, show_default=True, help="Store what int8 engines need.")
+@click.option("--onnx", type=click.Path(path_type=Path), help="Also write the static ONNX graph to this file.")
+@click.option("--target", type=click.Choice(list(TARGETS)), help="Engine of --onnx (default: cpu-int8, or cpu-fp32).")
+@click.option("--verify/--no-verify", "check", default=True, show_default=True, help="Decode and compare every frame.")
+@click.option("--max-loss-db", type=float, default=MAX_LOSS_DB, show_default=True, help="Exit 4 beyond this loss.")
+@click.option("--ref", help="The source video, where it is not found by itself.")
+@reading_options
+@common_options
+def command(model: str, output: Path | None, quiet: bool, as_json: bool, **given: Any) -> None:
+    """Write MODEL, a model.pt of inr-train, as a .nvb file. A video in its place is trained first with defaults."""
+    reading = {k: given.pop(k) for k in ("size", "crop", "start", "end", "frames", "pix_fmt", "fps")}
+    is_model = is_checkpoint(Path(model))
+    path = output or Path(f"{Path(model).stem}.nvb")
+    _check(path, is_model, reading, given)
+    checkpoint = Checkpoint.load(Path(model)) if is_model else _trained(model, path, reading, quiet, given)
+    reference = Clip.read(given["ref"], read_options(**reading)) if given["ref"] else None
+    if reference is not None and frames_hash(reference) != checkpoint.source.get("frames_sha256"):
+        raise UsageError(f"{given['ref']} is not what the model was fitted to; give the same --size, --crop and range")
+    failure = None
+    with StatusLine("inr-export", quiet) as status:
+        try:
+            report = export(
+                checkpoint,
+                path,
+                int8=given["int8"],
+                check=given["check"],
+                max_loss_db=given["max_loss_db"],
+                reference=reference,
+                overwrite=given["overwrite"],
+                threads=given["threads"],
+                progress=lambda what, done, total: status.update(done, total, f"verify {what}"),
+            )
+        except PromiseError as error:
+            report, failure = error.report, error
+    if given["onnx"]:
+        target = given["target"] or ("cpu-int8" if given["int8"] else "cpu-fp32")
+        export_onnx(path, given["onnx"], target, overwrite=given["overwrite"])
+    if as_json:
+        print_json(as_dict(report))
+    _tell(report, quiet)
+    if failure:
+        raise failure
+    say(f"next: inr-play {shlex.quote(str(path))} -o {shlex.quote(str(path.with_suffix('.mp4')))}", quiet)
+
+
+def _check(path: Path, is_model: bool, reading: dict[str, Any], given: dict[str, Any]) -> None:
+    """Everything that can be refused before any work."""
+    check_output(path, given["overwrite"])
+    if given["onnx"]:
+        check_output(given["onnx"], given["overwrite"])
+    if given["target"] and not given["onnx"]:
+        raise UsageError("--target says what --onnx FILE is made for; give both")
+    if given["target"] == "cpu-int8" and not given["int8"]:
+        raise UsageError("--target cpu-int8 needs --int8")
+    if is_model and not given["ref"] and any(reading.values()):
+        raise UsageError("--size, --crop and the like say how to read a video; here they need --ref VIDEO")
+    import_onnxruntime()
+
+
+def _trained(video: str, path: Path, reading: dict[str, Any], quiet: bool, given: dict[str, Any]) -> Checkpoint:
+    """The model of a video: what an earlier run left beside the output, or fitted now (going on where it stopped)."""
+    clip, model = Clip.read(video, read_options(**reading)), path.with_suffix(".pt")
+    if model.exists() and not given["overwrite"]:
+        checkpoint = Checkpoint.load(model)
+        if checkpoint.source.get("frames_sha256") != frames_hash(clip):
+            raise UsageError(f"{model} exists and belongs to another clip; add -y to overwrite it")
+        say(f"using {model}, which was fitted to this clip; -y fits anew", quiet)
+        return checkpoint
+    resume = last_path(model).exists() and not given["overwrite"]
+    changed = {"resume": resume, "overwrite": given["overwrite"], "threads": given["threads"]}
+    changed["quantize"] = "int8" if given["int8"] else "weights"
+    return train_with_progress(clip, model, quiet, **{**TRAINING_DEFAULTS, **changed})
+
+
+def as_dict(report: ExportReport) -> dict[str, Any]:
+    """The JSON of `inr-export --json`."""
+    best = report.verified[0] if report.verified else None
+    return {
+        "path": str(report.path),
+        "bytes": report.bytes,
+        "bits_per_pixel": report.bits_per_pixel,
+        "parameters": report.parameters,
+        "gmac_per_frame": report.gmac_per_frame,
+        "weight_bits": report.weight_bits,
+        "psnr_db": best.source_db if best else None,
+        "psnr_float_db": best.float_db if best else None,
+        "loss_db": best.loss_db if best else None,
+        "targets": [_target_dict(v) for v in report.verified],
+        "tensors": [{"name": t.name, "shape": list(t.shape), "bits": t.bits, "coder": t.coder} for t in report.tensors],
+    }
+
+
+def _target_dict(v: Verification) -> dict[str, Any]:
+    return {
+        "target": v.target,
+        "backend": v.backend,
+        "psnr_db": v.source_db,
+        "psnr_against_model_db": v.model_db,
+        "loss_db": v.loss_db,
+        "loss_is_estimate": v.estimated,
+        "fps_network": v.fps,
+    }
+
+
+def _tell(report: ExportReport, quiet: bool) -> None:
+    size = f"{megabytes(report.bytes)}, {report.bits_per_pixel:.3f} bits per pixel"
+    say(f"{report.path}: {size}, {report.parameters:,} parameters at {report.weight_bits} bits", quiet)
+    for v in report.verified:
+        quality = f"{v.source_db:.2f} dB" if v.source_db is not None else f"{v.model_db:.2f} dB against the model"
+        about = "about " if v.estimated else ""
+        say(
+            f"  {v.target}: {quality}, {about}{round(v.loss_db, 2) + 0.0:.2f} dB below the float model, {v.fps:.0f} fps",
+            quiet,
+        )

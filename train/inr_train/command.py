@@ -1,0 +1,242 @@
+"""Options of the command `inr-train`, and what it prints."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import fields, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from inr_runtime.cli import StatusLine, clock, common_options, megabytes, print_json, say
+from inr_runtime.errors import UsageError
+from inr_runtime.files import check_output
+from inr_runtime.media import ReadOptions, parse_crop, parse_position, parse_size
+from inr_train.checkpoint import Checkpoint
+from inr_train.clip import Clip
+from inr_train.fit import fit
+from inr_train.losses import LOSSES
+from inr_train.models import MODELS
+from inr_train.presets import describe_presets
+from inr_train.recipe import QUANTIZE, Recipe
+from inr_train.runlog import Progress
+from inr_train.start import Estimate, choose_preset, last_path
+
+
+def reading_options(function: Any) -> Any:
+    """What to read of the video: shared by `inr-train` and `inr-export`."""
+    options = [
+        click.option("--size", metavar="WxH", help="Scale to this size; for raw .yuv, the size of its frames."),
+        click.option("--crop", metavar="WxH[+X+Y]", help="Cut this out first (default: centred)."),
+        click.option("--start", metavar="POS", help="First frame: seconds, [[hh:]mm:]ss, 12% or 120f."),
+        click.option("--end", metavar="POS", help="First frame left out."),
+        click.option("--frames", type=click.IntRange(1), help="At most this many frames."),
+        click.option("--pix-fmt", metavar="FMT", help="ffmpeg's pixel format, for raw .yuv."),
+        click.option("--fps", metavar="N", help="Frames per second, for raw .yuv and images."),
+    ]
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def read_options(**given: Any) -> ReadOptions:
+    """`ReadOptions` from the texts of `reading_options`; raises `UsageError`."""
+    try:
+        fps = Fraction(given["fps"]) if given["fps"] else None
+    except (ValueError, ZeroDivisionError) as error:
+        raise UsageError(f"--fps {given['fps']!r} is not a number like 25 or 30000/1001") from error
+    if fps is not None and fps <= 0:
+        raise UsageError("--fps must be positive")
+    return ReadOptions(
+        start=parse_position(given["start"]) if given["start"] else None,
+        end=parse_position(given["end"]) if given["end"] else None,
+        frames=given["frames"],
+        crop=parse_crop(given["crop"]) if given["crop"] else None,
+        size=parse_size(given["size"]) if given["size"] else None,
+        pix_fmt=given["pix_fmt"],
+        fps=fps,
+    )
+
+
+TRAINING_DEFAULTS: dict[str, Any] = {
+    **dict.fromkeys(("epochs", "batch_size", "lr", "loss", "alpha", "log")),
+    **{"preset": "auto", "seed": 0, "device": "auto", "amp": "auto", "overrides": (), "save_every": 30.0},
+}
+"""What `train_with_progress` takes for options that a caller has no opinion on."""
+
+
+@click.command(name="inr-train", context_settings={"max_content_width": 110})
+@click.argument("video", required=False)
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="Model file (default: the video's name with .pt)."
+)
+@click.option("--preset", default="auto", show_default=True, help="Size of the network; see --list-presets.")
+@click.option("--list-presets", is_flag=True, help="Show all presets for --size and --frames, and stop.")
+@click.option("--epochs", type=click.IntRange(1), help="Passes over the video (default: the preset's).")
+@click.option("-b", "--batch-size", type=click.IntRange(1), help="Frames per step (default: the preset's).")
+@click.option("--lr", type=float, help="Peak learning rate (default: the preset's).")
+@click.option("--loss", type=click.Choice(list(LOSSES)), help="Loss (default: the preset's).")
+@click.option("--alpha", type=float, help="Weight of the first term of a mixed loss.")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a field of the network's config.")
+@click.option("--quantize", type=click.Choice(QUANTIZE), default="int8", show_default=True, help="Train for this file.")
+@reading_options
+@click.option(
+    "--seed", type=click.IntRange(0, 2**31), default=0, show_default=True, help="Seed of weights and frame order."
+)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda[:N].")
+@click.option("--amp", type=click.Choice(["auto", "off", "bf16"]), default="auto", show_default=True, help="Precision.")
+@click.option("--resume", is_flag=True, help="Go on with the unfinished run of this output.")
+@click.option("--save-every", type=float, default=30.0, show_default=True, help="Seconds between resume states.")
+@click.option("--log", type=click.Path(path_type=Path), help="JSONL file, one row per evaluation.")
+@common_options
+def command(video: str | None, list_presets: bool, as_json: bool, quiet: bool, **given: Any) -> None:
+    """Fit a network to VIDEO: any video file, a folder of images, frames/%05d.png, .y4m or raw .yuv."""
+    if list_presets:
+        _list_presets(given["size"], given["frames"], as_json)
+        return
+    if video is None:
+        raise UsageError("which video? inr-train VIDEO -o model.pt (or --list-presets)")
+    reading = {k: given.pop(k) for k in ("size", "crop", "start", "end", "frames", "pix_fmt", "fps")}
+    output = _output(video, given.pop("output"))
+    if not given["resume"]:
+        check_output(output, given["overwrite"])
+    clip = Clip.read(video, read_options(**reading))
+    checkpoint = train_with_progress(clip, output, quiet, **given)
+    if as_json:
+        print_json(report(checkpoint))
+
+
+def train_with_progress(clip: Clip, output: Path, quiet: bool, **given: Any) -> Checkpoint:
+    """`fit` with a line before, a progress line during and two lines after it."""
+    preset = choose_preset(clip, given["preset"])
+    recipe = _recipe(preset.recipe, given)
+    preset_name = given["preset"]
+    with StatusLine("inr-train", quiet) as status, _resume_line(output):
+        checkpoint = fit(
+            clip,
+            preset_name,
+            epochs=given["epochs"],
+            recipe=recipe,
+            config=_overrides(preset.family, given["overrides"]),
+            quantize=given["quantize"],
+            seed=given["seed"],
+            device=given["device"],
+            threads=given["threads"],
+            output=output,
+            overwrite=given["overwrite"],
+            resume=given["resume"],
+            log=given["log"],
+            save_every=given["save_every"],
+            announce=lambda estimate: _announce(clip, estimate, quiet),
+            progress=lambda p: _show(status, p),
+        )
+    facts = checkpoint.report
+    say(
+        f"{output}: {facts['psnr_db']:.2f} dB, {facts['parameters']:,} parameters, {clock(facts['train_seconds'])}",
+        quiet,
+    )
+    say(f"next: inr-export {shlex.quote(str(output))} --int8", quiet)
+    return checkpoint
+
+
+@contextmanager
+def _resume_line(output: Path) -> Iterator[None]:
+    """After Ctrl-C, if there is something to go on with: the command to type, the same one with --resume."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if last_path(output).exists():
+            arguments = [a for a in sys.argv[1:] if a not in ("--resume", "-y", "--overwrite")]
+            again = [] if Path(sys.argv[0]).name == "inr-export" else ["--resume"]
+            say(f"\nstopped; to go on: {shlex.join([Path(sys.argv[0]).name, *arguments, *again])}")
+        raise
+
+
+def report(checkpoint: Checkpoint) -> dict[str, Any]:
+    """The JSON of `inr-train --json`."""
+    names = ("preset", "parameters", "psnr_db", "psnr_8bit_db", "psnr_float_db", "train_seconds", "device")
+    facts = {name: checkpoint.report[name] for name in names}
+    info = checkpoint.info
+    size = {"width": info.width, "height": info.height, "frames": info.frame_count}
+    return {**facts, **size, "model": checkpoint.model, "epochs": checkpoint.recipe["epochs"], "seed": checkpoint.seed}
+
+
+def _recipe(recipe: Recipe, given: dict[str, Any]) -> Recipe | None:
+    """The preset's recipe with what the command line changes; None where it changes nothing."""
+    names = {"batch_size": "batch_size", "lr": "learning_rate", "loss": "loss", "alpha": "alpha"}
+    changed = {field: given[option] for option, field in names.items() if given[option] is not None}
+    if given["amp"] != "auto":
+        changed["dtype"] = {"off": "fp32", "bf16": "bf16"}[given["amp"]]
+    try:
+        return replace(recipe, **changed) if changed else None
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
+def _overrides(family: str, pairs: tuple[str, ...]) -> dict[str, Any]:
+    kinds = {f.name: str(f.type) for f in fields(MODELS[family].config_type)}
+    values: dict[str, Any] = {}
+    for pair in pairs:
+        name, _, text = pair.partition("=")
+        if name not in kinds or not text:
+            raise UsageError(f"--set {pair}: expected KEY=VALUE with a KEY of {', '.join(kinds)}")
+        try:
+            values[name] = _parse(kinds[name], text)
+        except ValueError as error:
+            raise UsageError(f"--set {pair}: expected a value of type {kinds[name]}") from error
+    return values
+
+
+def _parse(kind: str, text: str) -> Any:
+    if kind.startswith("tuple"):
+        return tuple(int(part) for part in text.split(","))
+    return {"int": int, "float": float}.get(kind, str)(text)
+
+
+def _output(video: str, output: Path | None) -> Path:
+    """Default: the video's name, or its folder's for a pattern like frames/%05d.png, with .pt."""
+    source = Path(video)
+    name = source.parent.name if "%" in source.name else source.stem if source.is_file() else source.name
+    return output if output is not None else Path(f"{name or 'model'}.pt")
+
+
+def _announce(clip: Clip, e: Estimate, quiet: bool) -> None:
+    size = f"{clip.info.width}x{clip.info.height}"
+    say(
+        f"{e.frames} frames of {size}, preset {e.preset} ({e.parameters:,} parameters), {e.epochs} epochs: about "
+        f"{clock(e.seconds)}, a file of about {megabytes(e.file_bytes)}, {megabytes(e.memory_bytes)} of memory",
+        quiet,
+    )
+
+
+def _show(status: StatusLine, p: Progress) -> None:
+    psnr = "-" if p.psnr_db is None else f"{p.psnr_db:.2f}"
+    speed, eta = f"{p.steps_per_second:.1f} steps/s", clock(p.eta_seconds)
+    facts = {"psnr": psnr, "loss": f"{p.loss:.4f}", "speed": speed, "eta": eta, "phase": p.phase}
+    status.update(p.epoch, p.epochs, "epoch", **facts)
+
+
+def _list_presets(size: str | None, frames: int | None, as_json: bool) -> None:
+    width, height = parse_size(size) if size else (1280, 720)
+    rows = describe_presets(height, width, frames or 132)
+    if as_json:
+        print_json(rows)
+        return
+    table = Table("preset", "family", *(("parameters", "GMAC/frame", "kMAC/pixel", "bytes, about")), box=None)
+    for row in rows:
+        numbers = (
+            f"{row['gmac_per_frame']:.2f}",
+            f"{row['kmac_per_pixel']:.1f}",
+            megabytes(row["bytes_int8_estimate"]),
+        )
+        table.add_row(row["preset"], row["family"], f"{row['parameters']:,}", *numbers)
+    console = Console(width=100)
+    console.print(table)
+    say(f"at {width}x{height}, {frames or 132} frames; auto takes the first that suits the frame size")
