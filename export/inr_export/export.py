@@ -40,7 +40,7 @@ class ExportReport:
     """What was written and how well it plays.
 
     bits_per_pixel: of the whole file without audio and meta. tensors: cost of each. verified: one result per target,
-    the promised one first; empty with verify=False.
+    the promised one first; empty with check=False.
     """
 
     path: Path
@@ -62,13 +62,15 @@ def export(
     max_loss_db: float = MAX_LOSS_DB,
     reference: Clip | None = None,
     overwrite: bool = False,
+    threads: int = 0,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> ExportReport:
     """Write a model as a .nvb file, decode that file, and compare every frame.
 
     model: a `model.pt` or what `fit` returned. int8: store activation ranges, and promise quality on cpu-int8.
     check: decode and compare. max_loss_db: the promise, against the float model. reference: the clip that the model was
-    fitted to; found by itself where its file is unchanged. progress: called with (what, done, total).
+    fitted to; found by itself where its file is unchanged. threads: of decoding, 0 = all. progress: called with
+    (what, done, total). The file gets its name only after it was decoded.
     Raises `PromiseError` where the promise is not kept (the file stays), `UsageError` where `output` exists,
     `InputError` on a bad model, `GraphError` where the model uses operators outside the dialect.
     """
@@ -80,14 +82,15 @@ def export(
     weights = quantize_weights(network, traced, checkpoint.weight_bits, checkpoint.bias_bits)
     ranges = _ranges(checkpoint, network, traced, weights) if int8 else None
     header, segment = _assemble(checkpoint, network, traced, weights, ranges)
-    size = write_nvb(path, header, [segment])
-    results: tuple[Verification, ...] = ()
-    if check:
-        clip = reference if reference is not None else find_source(checkpoint.source)
-        targets = ("cpu-int8", "cpu-fp32") if int8 else ("cpu-fp32",)
-        results = tuple(verify(path, checkpoint, network, clip, t, progress) for t in targets)
-    with NvbReader(path) as reader:
-        bits_per_pixel, costs = reader.bits_per_pixel, tensor_costs(reader.segment(0), reader.header)
+    with replacing(path) as temporary:
+        size = write_nvb(temporary, header, [segment])
+        results: tuple[Verification, ...] = ()
+        if check:
+            clip = reference if reference is not None else find_source(checkpoint.source)
+            targets = ("cpu-int8", "cpu-fp32") if int8 else ("cpu-fp32",)
+            results = tuple(verify(temporary, checkpoint, network, clip, t, threads, progress) for t in targets)
+        with NvbReader(temporary) as reader:
+            bits_per_pixel, costs = reader.bits_per_pixel, tensor_costs(reader.segment(0), reader.header)
     gmac, parameters = traced.graph.macs / 1e9, count_parameters(network)
     report = ExportReport(path, size, bits_per_pixel, parameters, gmac, checkpoint.weight_bits, tuple(costs), results)
     _keep_promise(report, max_loss_db)
@@ -110,7 +113,7 @@ def _keep_promise(report: ExportReport, max_loss_db: float) -> None:
     for result in report.verified[:1]:
         if not result.loss_db <= max_loss_db:
             raise PromiseError(
-                f"{report.path} is {result.loss_db:.2f} dB worse than the float model on {result.target}, more than "
+                f"{report.path} is {'about ' if result.estimated else ''}{result.loss_db:.2f} dB worse than the float model on {result.target}, more than "
                 f"--max-loss-db {max_loss_db:g}; train with quantization (inr-train --quantize int8), export with "
                 "--no-int8, or allow more",
                 report,
@@ -120,7 +123,10 @@ def _keep_promise(report: ExportReport, max_loss_db: float) -> None:
 def _ranges(
     checkpoint: Checkpoint, network: VideoModel, traced: Trace, weights: Sequence[QuantTensor]
 ) -> dict[str, Range]:
-    """The trained ranges where they belong to this very graph, else the extremes over all frames."""
+    """The trained ranges where they belong to this very graph, else those that lose least over all frames.
+
+    Beyond `CALIBRATION_FRAMES` frames every tenth and the last are run.
+    """
     if checkpoint.ranges and checkpoint.graph_digest == traced.graph.digest.hex():
         return dict(checkpoint.ranges)
     count = checkpoint.info.frame_count

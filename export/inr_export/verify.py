@@ -22,10 +22,11 @@ from inr_train.models import VideoModel
 class Verification:
     """One target's result over all frames.
 
-    model_db: PSNR of decoded frames against the model's in PyTorch float32, pooled over frames. source_db: mean PSNR
-    against the source, None where the source is not at hand. float_db: the float model's PSNR that the loss is
-    measured from. loss_db: float_db - source_db; without a source, what model_db implies if both errors are
-    independent (estimated is True then). fps: frames per second of decoding here.
+    model_db: PSNR of decoded frames against the trained weights in PyTorch float32, pooled over frames. source_db: mean
+    PSNR against the source, None where it is not at hand. float_db: PSNR of the float reference of the training run
+    (same length, no quantization), None where the run had none. loss_db: what the file loses: float_db - source_db, or
+    an upper estimate (estimated is True) where one of them is unknown. fps: frames per second of decoding here, without
+    opening the file.
     """
 
     target: str
@@ -44,13 +45,12 @@ def verify(
     network: VideoModel,
     clip: Clip | None,
     target: str,
+    threads: int = 0,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Verification:
     """Decode `path` for `target` and compare every frame. Raises what `open_video` raises."""
-    errors, source = [], []
-    begin = time.perf_counter()
-    seconds = 0.0
-    with open_video(path, target=target) as video:
+    errors, source, seconds = [], [], 0.0
+    with open_video(path, target=target, threads=threads) as video:
         backend, count = video.backend, len(video)
         for i in range(count):
             begin = time.perf_counter()
@@ -62,9 +62,9 @@ def verify(
             if progress:
                 progress(target, i + 1, count)
     mse = float(np.mean(errors))
-    float_db = checkpoint.report.get("psnr_float_db") or checkpoint.report.get("psnr_db")
     source_db = float(np.mean(source)) if source else None
-    loss, estimated = _loss(float_db, source_db, mse)
+    float_db = checkpoint.report.get("psnr_float_db")
+    loss, estimated = _loss(float_db, checkpoint.report.get("psnr_db"), source_db, mse)
     return Verification(target, backend, _decibels(mse), source_db, float_db, loss, estimated, count / seconds)
 
 
@@ -75,12 +75,22 @@ def _squared_error(network: VideoModel, index: int, frame: np.ndarray[tuple[int,
     return float((expected - torch.from_numpy(frame).float() / 255).square().mean())
 
 
-def _loss(float_db: float | None, source_db: float | None, mse: float) -> tuple[float, bool]:
+def _loss(float_db: float | None, trained_db: float | None, source_db: float | None, mse: float) -> tuple[float, bool]:
+    """Decibels that the file loses, and whether that is an estimate.
+
+    trained_db: PSNR at the end of training. Without the source, the error of decoding is added to that of training as
+    if both were independent, which counts imitated rounding twice; a model that knows no quality at all is measured
+    against itself: the error of decoding beside one at 40 dB.
+    """
     if float_db is not None and source_db is not None:
         return float_db - source_db, False
-    if float_db is None:
-        return 0.0 if mse < 1e-4 else math.inf, True
-    return 10 * math.log10(1 + mse / 10 ** (-float_db / 10)), True
+    reference = trained_db if float_db is None else float_db
+    if source_db is not None and reference is not None:
+        return reference - source_db, True
+    trained = reference if trained_db is None else trained_db
+    if reference is None or trained is None:
+        reference = trained = 40.0
+    return reference - trained + 10 * math.log10(1 + mse / 10 ** (-trained / 10)), True
 
 
 def _decibels(mse: float) -> float:

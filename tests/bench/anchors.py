@@ -13,14 +13,14 @@ from inr_train.clip import Clip
 
 
 def x265(source: Path, clip: Clip, crf: float, preset: str = "medium") -> tuple[int, float]:
-    """Bytes of all packets and mean RGB PSNR at a rate factor: tune=psnr, keyint 250, the source's own 4:2:0 planes.
+    """Bytes of all packets and mean RGB PSNR at a rate factor: tune=psnr, keyint 250, no option text in the stream, the source's own 4:2:0 planes.
 
     source: the video file that `clip` was read from, unscaled. The stream is decoded again here.
     """
     encoder = av.CodecContext.create("libx265", "w")
     encoder.width, encoder.height, encoder.pix_fmt = clip.info.width, clip.info.height, "yuv420p"
     encoder.framerate, encoder.time_base = clip.info.fps, 1 / clip.info.fps
-    encoder.options = {"preset": preset, "tune": "psnr", "x265-params": f"crf={crf}:log-level=none:keyint=250"}
+    encoder.options = {"preset": preset, "tune": "psnr", "x265-params": f"crf={crf}:log-level=none:keyint=250:info=0"}
     packets = []
     with av.open(str(source)) as container:
         for i, frame in enumerate(container.decode(video=0)):

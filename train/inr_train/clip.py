@@ -16,7 +16,7 @@ from inr_runtime.media import ReadOptions, open_media
 MAX_BYTES = 4 << 30
 """What a clip may take unless told otherwise: some 1500 frames of 1280x720."""
 
-_EXCERPT = Path(__file__).parent / "assets" / "bunny_180p.mp4"
+EXCERPT = Path(__file__).parent / "assets" / "bunny_180p.mp4"
 _EXCERPT_SHA256 = "3f3c91be0f0f6ab1da866ba7bbb8f0f79d59c699bb9f66b02081872a7b57e0ae"
 
 
@@ -59,9 +59,9 @@ class Clip:
 
 def excerpt() -> Clip:
     """The embedded default: 48 frames of Big Buck Bunny, 320x180, 25 fps (see assets/CREDIT.md)."""
-    if hashlib.sha256(_EXCERPT.read_bytes()).hexdigest() != _EXCERPT_SHA256:
-        raise MediaError(f"{_EXCERPT}: not the excerpt that this version ships; install the package again")
-    return replace(Clip.read(_EXCERPT), source=_EXCERPT.name)
+    if hashlib.sha256(EXCERPT.read_bytes()).hexdigest() != _EXCERPT_SHA256:
+        raise MediaError(f"{EXCERPT}: not the excerpt that this version ships; install the package again")
+    return replace(Clip.read(EXCERPT), source=EXCERPT.name)
 
 
 def _too_big(path: str | Path, info: VideoInfo, room: int) -> UsageError:

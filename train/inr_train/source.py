@@ -11,7 +11,7 @@ from typing import Any
 
 from inr_runtime.errors import InrError
 from inr_runtime.media import Position, ReadOptions
-from inr_train.clip import Clip, excerpt
+from inr_train.clip import EXCERPT, Clip, excerpt
 
 
 def frames_hash(clip: Clip) -> str:
@@ -27,10 +27,9 @@ def describe_source(clip: Clip) -> dict[str, Any]:
 
 def find_source(source: Mapping[str, Any]) -> Clip | None:
     """The clip that `describe_source` described, if its file is still there and unchanged, else None."""
-    if source.get("frames_sha256") == frames_hash(excerpt()):
-        return excerpt()
     try:
-        clip = Clip.read(source["path"], _options_from_dict(source["options"]))
+        path = source["path"]
+        clip = excerpt() if path == EXCERPT.name else Clip.read(path, _options_from_dict(source["options"]))
     except (InrError, OSError, KeyError, TypeError, ValueError):
         return None
     return clip if frames_hash(clip) == source.get("frames_sha256") else None

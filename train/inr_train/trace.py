@@ -129,9 +129,25 @@ def _attributes(proto: onnx.NodeProto) -> tuple[tuple[str, Value], ...]:
     for attribute in proto.attribute:
         value = helper.get_attribute_value(attribute)
         value = value.decode() if isinstance(value, bytes) else tuple(value) if isinstance(value, list) else value
-        if attribute.name in known and value != known[attribute.name]:
+        if attribute.name not in known:
+            _check_ignorable(proto, attribute, value)
+        elif value != known[attribute.name]:
             pairs.append((attribute.name, value))
     return tuple(sorted(pairs))
+
+
+def _check_ignorable(proto: onnx.NodeProto, attribute: onnx.AttributeProto, value: Value) -> None:
+    """An attribute that the dialect does not know may go only where it says what ONNX assumes anyway."""
+    if proto.op_type not in OPS:
+        return
+    schema = onnx.defs.get_schema(proto.op_type, OPSET).attributes.get(attribute.name)
+    default = helper.get_attribute_value(schema.default_value) if schema and schema.default_value.name else None
+    default = (
+        default.decode() if isinstance(default, bytes) else tuple(default) if isinstance(default, list) else default
+    )
+    neutral = not any(value) if isinstance(value, tuple) else False
+    if value != default and not neutral:
+        raise GraphError(f"{proto.op_type}: attribute {attribute.name}={value!r} is not in the dialect")
 
 
 def _respell(node: Node, constants: dict[str, Constant], graph: onnx.GraphProto) -> Node:
