@@ -134,8 +134,5 @@ def _tell(report: ExportReport, quiet: bool) -> None:
     say(f"{report.path}: {size}, {report.parameters:,} parameters at {report.weight_bits} bits", quiet)
     for v in report.verified:
         quality = f"{v.source_db:.2f} dB" if v.source_db is not None else f"{v.model_db:.2f} dB against the model"
-        about = "about " if v.estimated else ""
-        say(
-            f"  {v.target}: {quality}, {about}{round(v.loss_db, 2) + 0.0:.2f} dB below the float model, {v.fps:.0f} fps",
-            quiet,
-        )
+        loss = f"{'about ' if v.estimated else ''}{round(v.loss_db, 2) + 0.0:.2f} dB below the float model"
+        say(f"  {v.target}: {quality}, {loss}, {v.fps:.0f} fps", quiet)

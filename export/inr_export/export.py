@@ -112,9 +112,10 @@ def export_onnx(nvb: str | Path, output: str | Path, target: str = "cpu-fp32", *
 def _keep_promise(report: ExportReport, max_loss_db: float) -> None:
     for result in report.verified[:1]:
         if not result.loss_db <= max_loss_db:
+            about = "about " if result.estimated else ""
             raise PromiseError(
-                f"{report.path} is {'about ' if result.estimated else ''}{result.loss_db:.2f} dB worse than the float model on {result.target}, more than "
-                f"--max-loss-db {max_loss_db:g}; train with quantization (inr-train --quantize int8), export with "
+                f"{report.path} is {about}{result.loss_db:.2f} dB worse than the float model on {result.target}, more "
+                f"than --max-loss-db {max_loss_db:g}; train with quantization (inr-train --quantize int8), export with "
                 "--no-int8, or allow more",
                 report,
             )

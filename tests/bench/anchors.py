@@ -13,9 +13,10 @@ from inr_train.clip import Clip
 
 
 def x265(source: Path, clip: Clip, crf: float, preset: str = "medium") -> tuple[int, float]:
-    """Bytes of all packets and mean RGB PSNR at a rate factor: tune=psnr, keyint 250, no option text in the stream, the source's own 4:2:0 planes.
+    """Bytes of all packets and mean RGB PSNR at a rate factor.
 
-    source: the video file that `clip` was read from, unscaled. The stream is decoded again here.
+    tune=psnr, keyint 250, the machine's threads, no option text in the stream. source: the video file that `clip` was
+    read from, unscaled; its own 4:2:0 planes are encoded. The stream is decoded again here.
     """
     encoder = av.CodecContext.create("libx265", "w")
     encoder.width, encoder.height, encoder.pix_fmt = clip.info.width, clip.info.height, "yuv420p"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import re
 import subprocess
@@ -26,6 +27,7 @@ def write_results(bench: str, protocol: str, rows: Sequence[dict[str, Any]], har
     record = {
         "bench": bench,
         "hardware": hardware,
+        "cores": os.cpu_count(),
         "versions": {"python": platform.python_version(), "system": platform.system(), **package_versions()},
         "commit": commit(),
         "date": datetime.now(timezone.utc).date().isoformat(),

@@ -28,7 +28,7 @@ def demo_table() -> str:
         (r,) = record["rows"]
         x265_rate = r["bits_per_pixel"] * r["x265_bytes_at_equal_psnr"] / r["bytes"]
         lines += [
-            f"{record['hardware']}, two cores, commit {record['commit']}, {record['date']}:",
+            f"{record['hardware']}, {record['cores']} cores, commit {record['commit']}, {record['date']}:",
             "",
             "| | inr-video | x265 (medium, tune=psnr) |",
             "|---|--:|--:|",

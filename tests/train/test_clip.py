@@ -74,7 +74,7 @@ def test_a_container_that_understates_is_read_or_refused_too(monkeypatch: pytest
 
 
 def test_the_excerpt_is_the_reference_clip() -> None:
-    with av.open(str(clip_module._EXCERPT)) as container:
+    with av.open(str(clip_module.EXCERPT)) as container:
         planes = b"".join(frame.to_ndarray().tobytes() for frame in container.decode(video=0))
     assert hashlib.sha256(planes).hexdigest() == EXCERPT_SHA256
     clip = excerpt()
@@ -85,7 +85,7 @@ def test_the_excerpt_is_the_reference_clip() -> None:
 
 def test_an_altered_excerpt_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     altered = tmp_path / "bunny_180p.mp4"
-    altered.write_bytes(clip_module._EXCERPT.read_bytes() + b"!")
-    monkeypatch.setattr(clip_module, "_EXCERPT", altered)
+    altered.write_bytes(clip_module.EXCERPT.read_bytes() + b"!")
+    monkeypatch.setattr(clip_module, "EXCERPT", altered)
     with pytest.raises(MediaError, match="not the excerpt"):
         excerpt()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -118,7 +119,8 @@ def _store(checkpoint: Checkpoint, path: Path, run: Run, saver: Saver) -> None:
     try:
         checkpoint.save(path)
     except InrError:
-        saver.save(run, now=True)
+        with contextlib.suppress(InrError):
+            saver.save(run, now=True)
         raise
     last_path(path).unlink(missing_ok=True)
 

@@ -17,7 +17,7 @@ AMPLIFICATION = 4
 
 
 def contact_sheet(source: NDArray[np.uint8], decoded: NDArray[np.uint8], path: Path, columns: int = 4) -> None:
-    """Source, decoded and their difference (amplified around grey) for some frames, as PNG. Frames: uint8 (T, H, W, 3)."""
+    """Source, decoded and their difference (amplified around grey) of some frames. Frames: uint8 (T, H, W, 3)."""
     chosen = np.linspace(0, len(source) - 1, columns).round().astype(int)
     difference = 128 + AMPLIFICATION * (decoded[chosen].astype(np.int16) - source[chosen])
     rows = {
