@@ -16,7 +16,7 @@ does not know it refuses the file; a lower-case one may be skipped. Order: INFO,
 |---|---|
 | INFO | u8 media kind (0 video, 1 image, 2 audio); varint width, height, frame count; fraction fps, pixel aspect; u8 primaries, transfer, matrix tag (ITU-T H.273 numbers), matrix used (0 bt601, 1 bt709, 2 bt2020), full range (0/1), source bit depth; text model name; file id[16] |
 | TIME | fraction time base; deflated (signed first pts, then varint steps >= 1): one pts per frame; absent when frame i stands at i/fps |
-| GRPH | varint count; per graph: u8 role (0 frame), u8 output (0 rgb8), digest[16], deflated canonical graph (`graph.py`) |
+| GRPH | varint count; per graph: u8 role (0 frame), u8 output (0 rgb8), digest[16] = first half of the SHA-256 of the graph's bytes, blob of the deflated canonical graph (`graph.py`) |
 | ACTR | varint graph; varint count; per edge `e<n>` or input `x<n>`: u8 letter, varint n, f32 low, f32 high |
 | SEGM | see below |
 | INDX | varint count; per segment: varint offset, length of the whole chunk, first frame, frame count, u8 random access, varint preroll |
@@ -25,12 +25,14 @@ does not know it refuses the file; a lower-case one may be skipped. Order: INFO,
 | audo | audio packets (reserved) |
 
 **SEGM.** varint graph, first frame, frame count; file id[16]; graph digest[16] (a chunk from another file is caught);
-integers' hash[16] = SHA-256, first half, over every stored integer as int32; varint thumbnail frame, u8 width, height,
+integers' hash[16] = first half of the SHA-256 over every stored integer as i32 in C order (per weight, then per time tensor:
+values, then scale codes); varint thumbnail frame, u8 width, height,
 then width*height*3 RGB bytes: the frame averaged over boxes, to notice wrong pictures; then tensors:
 
 1. per weight of the graph: u8 axis of its scales (255 none). Shapes are the graph's.
 2. varint count of time tensors (one per graph input); each: u8 rule (0 encoding, 1 row, 2 lerp, 3 window), varint length,
-   f64 offset, stride, base; varint levels, window; and unless the rule is encoding: varint rank, dims of one slice, u8 axis.
+   f64 offset, stride, base; varint levels, window; and unless the rule is encoding: varint rank and dims of
+   one slice, u8 axis of its scales, counted with the time axis as 0.
 3. blob: one entropy-coded stream (`entropy.py`) of all weights' integers, then all weights' and time tensors' scale codes.
 4. per time tensor with data: blobs of 16 slices each, the last may be shorter.
 

@@ -67,7 +67,8 @@ def commit() -> str:
         done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-    return done.stdout.strip()
+    changed = subprocess.run(["git", "diff", "--quiet", "HEAD"], cwd=Path(__file__).parent, check=False).returncode
+    return done.stdout.strip() + ("-dirty" if changed else "")
 
 
 def slug(name: str) -> str:

@@ -25,14 +25,14 @@ class Preset:
     recipe: Recipe
 
 
-def solve_strides(height: int, width: int, first: int = 5) -> tuple[tuple[int, ...], int, int]:
+def solve_strides(height: int, width: int) -> tuple[tuple[int, ...], int, int]:
     """Strides and base size whose product covers height x width with little to cut off.
 
-    The candidates are the papers' shapes: `first` (or a smaller factor), perhaps a 3, then 2s. The choice
+    The candidates are the papers' shapes: 5 (or a smaller factor), perhaps a 3, then 2s. The choice
     weighs cut-off pixels against a base far from 9 x 16. Gives (strides, base height, base width); exact for
     the papers' sizes: 720x1280 gives 5 2 2 2 2 and 9x16.
     """
-    candidates = {(f, *three, *([2] * n)) for f in {first, 4, 3, 2} for three in ((), (3,)) for n in range(9)}
+    candidates = {(f, *three, *([2] * n)) for f in (5, 4, 3, 2) for three in ((), (3,)) for n in range(9)}
 
     def cost(strides: tuple[int, ...]) -> tuple[float, tuple[int, ...]]:
         factor = math.prod(strides)

@@ -142,9 +142,8 @@ def _check_ignorable(proto: onnx.NodeProto, attribute: onnx.AttributeProto, valu
         return
     schema = onnx.defs.get_schema(proto.op_type, OPSET).attributes.get(attribute.name)
     default = helper.get_attribute_value(schema.default_value) if schema and schema.default_value.name else None
-    default = (
-        default.decode() if isinstance(default, bytes) else tuple(default) if isinstance(default, list) else default
-    )
+    if isinstance(default, (bytes, list)):
+        default = default.decode() if isinstance(default, bytes) else tuple(default)
     neutral = not any(value) if isinstance(value, tuple) else False
     if value != default and not neutral:
         raise GraphError(f"{proto.op_type}: attribute {attribute.name}={value!r} is not in the dialect")

@@ -26,7 +26,7 @@ from inr_train.checkpoint import Checkpoint
 
 FOLDER = Path("demo")
 CLIP = Path(inr_train.clip.__file__).parent / "assets" / "bunny_180p.mp4"
-PRESET, EPOCHS = "nerv-xs", 60
+PRESET, EPOCHS = "nerv-xs", 50
 PROTOCOL = (
     "make demo on the embedded excerpt (48 frames, 320x180). psnr_model_db: float model after as many steps without "
     "quantization, in training; the other PSNRs: the file decoded by the runtime. Seconds and fps are wall clock. "
