@@ -33,8 +33,10 @@ then width*height*3 RGB bytes: the frame averaged over boxes, to notice wrong pi
 2. varint count of time tensors (one per graph input); each: u8 rule (0 encoding, 1 row, 2 lerp, 3 window), varint length,
    f64 offset, stride, base; varint levels, window; and unless the rule is encoding: varint rank and dims of
    one slice, u8 axis of its scales, counted with the time axis as 0.
-3. blob: one entropy-coded stream (`entropy.py`) of all weights' integers, then all weights' and time tensors' scale codes.
-4. per time tensor with data: blobs of 16 slices each, the last may be shorter.
+3. blob: one entropy-coded stream (`entropy.py`) of all weights' integers (rows along the axis of their scales), then all
+   weights' and time tensors' scale codes (one row each).
+4. per time tensor with data: blobs of 16 slices each, the last may be shorter; rows along the axis of the scales, one
+   row where that is time.
 
 A weight is `integer * 2^(scale code / 64)` (`tensors.py`). t counts frames from the segment's start (`sample.py`).
 

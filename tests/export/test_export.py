@@ -156,6 +156,10 @@ def test_a_video_in_place_of_a_model_is_trained_first(gradient_clip: Clip, tmp_p
     assert json.loads(done.stdout)["psnr_db"] > 15
     with open_video(tmp_path / "video.nvb") as video:
         assert len(video) == 2
+    (tmp_path / "video.nvb").unlink()
+    again = run("inr-export", "v.mp4", "-o", "video.nvb", folder=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert "using video.pt" in again.stderr
 
 
 def test_an_existing_output_is_refused_before_any_work(trained: Checkpoint, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
 import sys
 import warnings
 
@@ -103,3 +104,11 @@ def test_words_for_people(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr() == ("", "hello\n")
     assert [clock(0), clock(59.6), clock(3725)] == ["0:00:00", "0:01:00", "1:02:05"]
     assert [megabytes(n) for n in (812, 34_100, 1_210_000, 3.4e9)] == ["812 B", "34.1 kB", "1.21 MB", "3.4 GB"]
+
+
+@pytest.mark.parametrize(("command", "package"), [("inr-train", "inr_train"), ("inr-export", "inr_export")])
+def test_without_pytorch_the_commands_that_need_it_say_what_to_install(command: str, package: str) -> None:
+    code = f"import sys; sys.modules['torch'] = None; sys.argv = ['{command}']; from {package}.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.strip() == f"{command}: torch is not installed; run: pip install 'inr-video[train,export,cpu]'"

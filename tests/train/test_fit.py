@@ -121,3 +121,22 @@ def test_a_bad_model_file_is_one_clear_error(tmp_path: Path, tiny_clip: Clip, da
         dataclasses.replace(checkpoint, weights=broken).save(path)
     with pytest.raises(InputError, match=r"m\.pt"):
         Checkpoint.load(path)
+
+
+def test_weights_that_go_astray_at_an_evaluation_are_never_kept(
+    tiny_clip: Clip, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit_module = sys.modules["inr_train.fit"]
+    real, calls = fit_module.evaluate, []
+
+    def once_nan(network: torch.nn.Module, *arguments: object) -> object:
+        calls.append(1)
+        if len(calls) == 2:
+            with torch.no_grad():
+                next(network.parameters()).fill_(float("nan"))
+        return real(network, *arguments)
+
+    monkeypatch.setattr(fit_module, "evaluate", once_nan)
+    checkpoint = fit(tiny_clip, "nerv-xxs", recipe=FAST, quantize="none")
+    assert np.isfinite(weights(checkpoint)).all()
+    assert np.isfinite(checkpoint.report["psnr_db"])

@@ -85,6 +85,9 @@ def test_the_config_can_be_changed_field_by_field(video: Path, tmp_path: Path) -
         (("VIDEO", "-o", "there.pt"), 2, "-y"),
         (("VIDEO", "-o", "no/such/folder/m.pt"), 2, "no/such/folder"),
         (("VIDEO", "--resume", "-o", "fresh.pt"), 3, "nothing to resume"),
+        (("VIDEO", "--lr", "nan"), 2, "learning rate"),
+        (("VIDEO", "--set", "reduction=0"), 2, "nerv"),
+        (("VIDEO", "--loss", "l1", "--log", "there.pt"), 2, "-y"),
         ((), 2, "which video"),
     ],
 )
@@ -126,6 +129,9 @@ def test_ctrl_c_saves_and_prints_the_resume_command(video: Path, tmp_path: Path)
     assert "--resume" in words
     assert (tmp_path / "m.last.pt").exists()
     assert not (tmp_path / "m.pt").exists()
+    other = train(video, "-o", "m.pt", "--resume", "--epochs", 61, folder=tmp_path)
+    assert other.returncode == 2
+    assert "60 epochs" in other.stderr
     resumed = train(video, "-o", "m.pt", "--resume", folder=tmp_path)
     assert resumed.returncode == 0, resumed.stderr
     _assert_same(tmp_path / "m.pt", tmp_path / "whole.pt")
