@@ -36,13 +36,16 @@ def x265(source: Path, clip: Clip, crf: float, preset: str = "medium") -> tuple[
 
 
 def x265_at_psnr(source: Path, clip: Clip, target_db: float) -> dict[str, Any]:
-    """The x265 stream whose PSNR is nearest to `target_db`, by bisection of the rate factor to 1/8."""
-    low, high = 16.0, 46.0
+    """The smallest x265 stream of at least `target_db`, by bisection of the rate factor to 1/8."""
+    low, high = 10.0, 42.0
     best: dict[str, Any] = {}
-    for _ in range(8):
+    while high - low > 1 / 8:
         crf = (low + high) / 2
         size, quality = x265(source, clip, crf)
-        if not best or abs(quality - target_db) < abs(best["psnr_db"] - target_db):
-            best = {"bytes": size, "psnr_db": quality, "crf": crf}
-        low, high = (crf, high) if quality > target_db else (low, crf)
+        if quality >= target_db:
+            best, low = {"bytes": size, "psnr_db": quality, "crf": crf}, crf
+        else:
+            high = crf
+    if not best:
+        raise ValueError(f"x265 does not reach {target_db:.2f} dB at rate factor {low:g}")
     return best
