@@ -46,7 +46,20 @@ def demo_table() -> str:
     return "\n".join(lines)
 
 
-TABLES: dict[str, Callable[[], str]] = {"demo": demo_table}
+def entropy_table() -> str:
+    """Speed and overhead of the entropy coder on one thread."""
+    lines = [
+        "| hardware | symbols | over the ideal code length | encode | decode |",
+        "|---|--:|--:|--:|--:|",
+    ]
+    for record in results("entropy_speed"):
+        for r in record["rows"]:
+            speeds = f"{r['encode_msym_per_s']:.1f} M/s | {r['decode_msym_per_s']:.1f} M/s"
+            lines.append(f"| {record['hardware']} | {r['symbols']:,} | {r['overhead_percent']:.2f} % | {speeds} |")
+    return "\n".join(lines)
+
+
+TABLES: dict[str, Callable[[], str]] = {"demo": demo_table, "entropy": entropy_table}
 
 
 def rewrite(text: str) -> str:
