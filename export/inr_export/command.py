@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from inr_export.export import MAX_LOSS_DB, ExportReport, export, export_onnx
+from inr_export.pipeline import MAX_LOSS_DB, ExportReport, export, export_onnx
 from inr_export.verify import Verification
 from inr_runtime.backends.ort import import_onnxruntime
 from inr_runtime.cli import StatusLine, common_options, megabytes, print_json, say
@@ -17,8 +17,7 @@ from inr_runtime.files import check_output
 from inr_runtime.lower import TARGETS
 from inr_train.checkpoint import Checkpoint, is_checkpoint
 from inr_train.clip import Clip
-from inr_train.command import TRAINING_DEFAULTS, read_options, reading_options, train_with_progress
-from inr_train.source import frames_hash
+from inr_train.command import TRAINING_DEFAULTS, pop_reading, read_options, reading_options, train_with_progress
 from inr_train.start import last_path
 
 
@@ -35,13 +34,13 @@ from inr_train.start import last_path
 @common_options
 def command(model: str, output: Path | None, quiet: bool, as_json: bool, **given: Any) -> None:
     """Write MODEL, a model.pt of inr-train, as a .nvb file. A video in its place is trained first with defaults."""
-    reading = {k: given.pop(k) for k in ("size", "crop", "start", "end", "frames", "pix_fmt", "fps")}
+    reading = pop_reading(given)
     is_model = is_checkpoint(Path(model))
     path = output or Path(f"{Path(model).stem}.nvb")
     _check(path, is_model, reading, given)
     checkpoint = Checkpoint.load(Path(model)) if is_model else _trained(model, path, reading, quiet, given)
     reference = Clip.read(given["ref"], read_options(**reading)) if given["ref"] else None
-    if reference is not None and frames_hash(reference) != checkpoint.source.get("frames_sha256"):
+    if reference is not None and reference.digest != checkpoint.source.get("frames_sha256"):
         raise UsageError(f"{given['ref']} is not what the model was fitted to; give the same --size, --crop and range")
     failure = None
     with StatusLine("inr-export", quiet) as status:
@@ -89,7 +88,7 @@ def _trained(video: str, path: Path, reading: dict[str, Any], quiet: bool, given
     clip, model = Clip.read(video, read_options(**reading)), path.with_suffix(".pt")
     if model.exists() and not given["overwrite"]:
         checkpoint = Checkpoint.load(model)
-        if checkpoint.source.get("frames_sha256") != frames_hash(clip):
+        if checkpoint.source.get("frames_sha256") != clip.digest:
             raise UsageError(f"{model} exists and belongs to another clip; add -y to overwrite it")
         say(f"using {model}, which was fitted to this clip; -y fits anew", quiet)
         return checkpoint

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
-from inr_runtime.decoder import open_video
+from inr_runtime.decoder import Decoder, open_video
 from inr_runtime.metrics import psnr
 from inr_train.checkpoint import Checkpoint
 from inr_train.clip import Clip
@@ -44,35 +48,59 @@ def verify(
     checkpoint: Checkpoint,
     network: VideoModel,
     clip: Clip | None,
-    target: str,
+    targets: Sequence[str],
     threads: int = 0,
     progress: Callable[[str, int, int], None] | None = None,
-) -> Verification:
-    """Decode `path` for `target` and compare every frame. Raises what `open_video` raises."""
-    errors, source, seconds = [], [], 0.0
-    with open_video(path, target=target, threads=threads) as video:
-        backend, count = video.backend, len(video)
+) -> tuple[Verification, ...]:
+    """Decode `path` for each target and compare every frame. Raises what `open_video` raises.
+
+    progress: called with (targets, frames done, frames).
+    """
+    with ExitStack() as stack:
+        videos = [stack.enter_context(open_video(path, target=t, threads=threads)) for t in targets]
+        tallies = [_Tally() for _ in videos]
+        count = len(videos[0])
         for i in range(count):
-            begin = time.perf_counter()
-            frame = video[i]
-            seconds += time.perf_counter() - begin
-            errors.append(_squared_error(network, i, frame))
-            if clip is not None:
-                source.append(psnr(frame, clip.frames[i]))
+            expected = _expected(network, i)
+            for video, tally in zip(videos, tallies, strict=True):
+                tally.add(video, i, expected, None if clip is None else clip.frames[i])
             if progress:
-                progress(target, i + 1, count)
-    mse = float(np.mean(errors))
-    source_db = float(np.mean(source)) if source else None
-    float_db = checkpoint.report.get("psnr_float_db")
-    loss, estimated = _loss(float_db, checkpoint.report.get("psnr_db"), source_db, mse)
-    return Verification(target, backend, _decibels(mse), source_db, float_db, loss, estimated, count / seconds)
+                progress(" ".join(targets), i + 1, count)
+        report = checkpoint.report
+        return tuple(t.result(v, report) for v, t in zip(videos, tallies, strict=True))
 
 
 @torch.no_grad()
-def _squared_error(network: VideoModel, index: int, frame: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> float:
-    """Mean squared error on [0, 1] between a decoded frame and the model's, clipped but not rounded."""
-    expected = network.decode(*network.sample([index]))[0].clamp(0, 1).permute(1, 2, 0)
-    return float((expected - torch.from_numpy(frame).float() / 255).square().mean())
+def _expected(network: VideoModel, index: int) -> Tensor:
+    """The model's frame in PyTorch float32, (H, W, 3), clipped to [0, 1] but not rounded."""
+    return network.decode(*network.sample([index]))[0].clamp(0, 1).permute(1, 2, 0)
+
+
+@dataclass
+class _Tally:
+    """What one target showed so far: squared errors against the model, PSNR against the source, seconds of decoding."""
+
+    errors: list[float] = field(default_factory=list)
+    source: list[float] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def add(self, video: Decoder, index: int, expected: Tensor, original: NDArray[np.uint8] | None) -> None:
+        begin = time.perf_counter()
+        frame = video[index]
+        self.seconds += time.perf_counter() - begin
+        self.errors.append(float((expected - torch.from_numpy(frame).float() / 255).square().mean()))
+        if original is not None:
+            self.source.append(psnr(frame, original))
+
+    def result(self, video: Decoder, report: Mapping[str, Any]) -> Verification:
+        mse = float(np.mean(self.errors))
+        source_db = float(np.mean(self.source)) if self.source else None
+        float_db = report.get("psnr_float_db")
+        loss, estimated = _loss(float_db, report.get("psnr_db"), source_db, mse)
+        speed = len(self.errors) / self.seconds
+        return Verification(
+            video.target.name, video.backend, _decibels(mse), source_db, float_db, loss, estimated, speed
+        )
 
 
 def _loss(float_db: float | None, trained_db: float | None, source_db: float | None, mse: float) -> tuple[float, bool]:

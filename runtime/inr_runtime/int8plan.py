@@ -27,7 +27,7 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True)
 class Int8Plan:
-    """int8: indices of nodes that run on integers. fused_relu: indices of Relu nodes fused into their convolution.
+    """int8: indices of nodes that run on integers. fused_relu: results of Relu nodes fused into their convolution.
 
     edges: every quantized edge with the edge whose range it uses (itself, or the source of moved values).
     leaky: results of LeakyRelu with (source of the input's range, alpha): their range follows (`leaky_parameters`).
@@ -35,7 +35,7 @@ class Int8Plan:
     """
 
     int8: frozenset[int]
-    fused_relu: frozenset[int]
+    fused_relu: frozenset[str]
     edges: Mapping[str, str]
     leaky: Mapping[str, tuple[str, float]]
     output_source: str | None
@@ -51,12 +51,12 @@ def plan_int8(graph: CanonicalGraph) -> Int8Plan:
     """Decide what runs on integers and which edges are quantized."""
     int8 = _int8_nodes(graph)
     fused = _fused_relus(graph, int8)
-    unquantized = {graph.nodes[i].inputs[0] for i in fused}
+    unquantized = {node.inputs[0] for node in graph.nodes if node.output in fused}
     edges: dict[str, str] = {}
     for i, node in enumerate(graph.nodes):
         if i in int8:
             edges.update({name: name for name in _data_inputs(graph, node) if name not in edges})
-        if (i in int8 or i in fused) and node.output not in unquantized:
+        if (i in int8 or node.output in fused) and node.output not in unquantized:
             moved = node.op in MOVING
             edges[node.output] = edges[node.inputs[0]] if moved else node.output
     edges = {name: source for name, source in edges.items() if name not in unquantized}
@@ -78,18 +78,15 @@ def activation_parameters(limits: Range, zero_based: bool = False) -> tuple[np.f
     return scale, int(np.clip(np.rint(-low / float(scale)), 0, 255))
 
 
-def edge_parameters(
-    graph: CanonicalGraph, plan: Int8Plan, ranges: Mapping[str, Range], edge: str
-) -> tuple[np.float32, int]:
+def edge_parameters(plan: Int8Plan, ranges: Mapping[str, Range], edge: str) -> tuple[np.float32, int]:
     """Scale and zero point of any quantized edge; `ranges` holds at least `plan.ranged`."""
     source = plan.edges[edge]
     if source == plan.output_source:
         return np.float32(1 / 255), 0
     if source in plan.leaky:
         before, alpha = plan.leaky[source]
-        return leaky_parameters(*edge_parameters(graph, plan, ranges, before), alpha)
-    fused = {graph.nodes[i].output for i in plan.fused_relu}
-    return activation_parameters(ranges[source], zero_based=source in fused)
+        return leaky_parameters(*edge_parameters(plan, ranges, before), alpha)
+    return activation_parameters(ranges[source], zero_based=source in plan.fused_relu)
 
 
 def leaky_parameters(scale: np.float32, zero: int, alpha: float) -> tuple[np.float32, int]:
@@ -151,18 +148,18 @@ def _data_inputs(graph: CanonicalGraph, node: Node) -> list[str]:
     return [name for name in node.inputs if name and not any(name in names for names in others)]
 
 
-def _fused_relus(graph: CanonicalGraph, int8: frozenset[int]) -> frozenset[int]:
+def _fused_relus(graph: CanonicalGraph, int8: frozenset[int]) -> frozenset[str]:
     produced_by = {n.output: i for i, n in enumerate(graph.nodes)}
     readers: dict[str, int] = {graph.output: 1}
     for node in graph.nodes:
         for name in node.inputs:
             readers[name] = readers.get(name, 0) + 1
     fused = set()
-    for i, node in enumerate(graph.nodes):
+    for node in graph.nodes:
         source = produced_by.get(node.inputs[0])
         after_conv = source in int8 and source is not None and graph.nodes[source].op in CONVOLUTIONS
         if node.op == "Relu" and after_conv and readers[node.inputs[0]] == 1:
-            fused.add(i)
+            fused.add(node.output)
     return frozenset(fused)
 
 

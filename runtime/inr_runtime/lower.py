@@ -177,7 +177,7 @@ def _lower_int8(builder: _Builder, plan: Int8Plan, ranges: Mapping[str, Range] |
     if ranges is None or any(edge not in ranges for edge in plan.ranged):
         raise GraphError("this file carries no activation ranges for int8; use a float target or export with --int8")
     graph = builder.graph
-    scales = {e: edge_parameters(graph, plan, ranges, e) for e in plan.edges}
+    scales = {e: edge_parameters(plan, ranges, e) for e in plan.edges}
     # The picture is read as integers: a dequantized copy that nobody reads would be computed all the same.
     read = {name for node in graph.nodes for name in node.inputs if name}
     read |= {graph.output} if plan.output_source is None else set()

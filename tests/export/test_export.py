@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import subprocess
+import sys
 import sysconfig
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import pytest
 import torch
 
 from inr_export import export, export_onnx
-from inr_export.export import decode_with_torch
+from inr_export.pipeline import decode_with_torch
 from inr_runtime import open_video
 from inr_runtime.errors import InputError, PromiseError, UsageError
 from inr_train import Checkpoint, Clip, fit
@@ -166,3 +167,15 @@ def test_an_existing_output_is_refused_before_any_work(trained: Checkpoint, tmp_
     (tmp_path / "v.nvb").write_bytes(b"mine")
     with pytest.raises(UsageError, match="-y"):
         export(trained, tmp_path / "v.nvb")
+
+
+@pytest.mark.parametrize(
+    "first", ["import inr_train.command", "import inr_export.command", "from inr_export import ExportReport"]
+)
+def test_the_public_names_are_functions_whatever_was_imported_first(first: str) -> None:
+    """A module that shares the name of a function hides it once it was imported."""
+    code = (
+        f"{first}\nfrom inr_train import fit\nfrom inr_export import export\nassert callable(fit) and callable(export)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -81,7 +81,7 @@ def test_resuming_another_clip_is_refused(tiny_clip: Clip, tmp_path: Path) -> No
 
 
 def test_nan_goes_back_and_halves_the_rate(tiny_clip: Clip, monkeypatch: pytest.MonkeyPatch) -> None:
-    fit_module = sys.modules["inr_train.fit"]
+    fit_module = sys.modules["inr_train.loop"]
     real, calls = fit_module._step, []
 
     def sometimes_nan(run: object, *arguments: object) -> float:
@@ -126,7 +126,7 @@ def test_a_bad_model_file_is_one_clear_error(tmp_path: Path, tiny_clip: Clip, da
 def test_weights_that_go_astray_at_an_evaluation_are_never_kept(
     tiny_clip: Clip, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fit_module = sys.modules["inr_train.fit"]
+    fit_module = sys.modules["inr_train.loop"]
     real, calls = fit_module.evaluate, []
 
     def once_nan(network: torch.nn.Module, *arguments: object) -> object:

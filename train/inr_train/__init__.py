@@ -5,13 +5,14 @@ Names are imported when they are first used, so that the commands can say what i
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from inr_runtime.lazy import lazy_names
 
 if TYPE_CHECKING:
     from inr_train.checkpoint import Checkpoint
     from inr_train.clip import Clip, excerpt
-    from inr_train.fit import fit
+    from inr_train.loop import fit
     from inr_train.models.base import VideoModel
     from inr_train.recipe import Phase, Recipe
 
@@ -22,15 +23,9 @@ _HOMES = {
     "Recipe": "recipe",
     "VideoModel": "models.base",
     "excerpt": "clip",
-    "fit": "fit",
+    "fit": "loop",
 }
 
 __all__ = ["Checkpoint", "Clip", "Phase", "Recipe", "VideoModel", "excerpt", "fit"]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'inr_train' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"inr_train.{_HOMES[name]}"), name)
-    globals()[name] = value
-    return value
+__getattr__ = lazy_names(__name__, _HOMES)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,11 @@ class Clip:
 
     def __len__(self) -> int:
         return len(self.frames)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of all pixels, computed once."""
+        return hashlib.sha256(self.frames.data).hexdigest()
 
     @classmethod
     def read(cls, path: str | Path, options: ReadOptions | None = None, *, max_bytes: int = MAX_BYTES) -> Clip:

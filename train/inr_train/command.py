@@ -21,7 +21,7 @@ from inr_runtime.files import check_output
 from inr_runtime.media import ReadOptions, parse_crop, parse_position, parse_size
 from inr_train.checkpoint import Checkpoint
 from inr_train.clip import Clip
-from inr_train.fit import fit
+from inr_train.loop import fit
 from inr_train.losses import LOSSES
 from inr_train.models import MODELS
 from inr_train.presets import describe_presets
@@ -44,6 +44,11 @@ def reading_options(function: Any) -> Any:
     for option in reversed(options):
         function = option(function)
     return function
+
+
+def pop_reading(given: dict[str, Any]) -> dict[str, Any]:
+    """Take the values of `reading_options` out of a command's arguments."""
+    return {name: given.pop(name) for name in ("size", "crop", "start", "end", "frames", "pix_fmt", "fps")}
 
 
 def read_options(**given: Any) -> ReadOptions:
@@ -103,7 +108,7 @@ def command(video: str | None, list_presets: bool, as_json: bool, quiet: bool, *
         return
     if video is None:
         raise UsageError("which video? inr-train VIDEO -o model.pt (or --list-presets)")
-    reading = {k: given.pop(k) for k in ("size", "crop", "start", "end", "frames", "pix_fmt", "fps")}
+    reading = pop_reading(given)
     output = _output(video, given.pop("output"))
     if not given["resume"]:
         check_output(output, given["overwrite"])
@@ -117,11 +122,10 @@ def train_with_progress(clip: Clip, output: Path, quiet: bool, **given: Any) -> 
     """`fit` with a line before, a progress line during and two lines after it."""
     preset = choose_preset(clip, given["preset"])
     recipe = _recipe(preset.recipe, given)
-    preset_name = given["preset"]
     with StatusLine("inr-train", quiet) as status, _resume_line(output):
         checkpoint = fit(
             clip,
-            preset_name,
+            given["preset"],
             epochs=given["epochs"],
             recipe=recipe,
             config=_overrides(preset.family, given["overrides"]),

@@ -103,7 +103,6 @@ class QuantizedModel(nn.Module):
             fine, middle = leaky_parameters(np.float32(scale.item()), int(zero.item()), alpha)
             return scale / round(scale.item() / float(fine)), torch.full_like(zero, middle)
         low, high = self.bounds[edge].double()
-        fused = any(self.trace.graph.nodes[i].output == edge for i in self.plan.fused_relu)
-        low = torch.zeros_like(low) if fused else low.clamp(max=0.0)
+        low = torch.zeros_like(low) if edge in self.plan.fused_relu else low.clamp(max=0.0)
         scale = ((high.clamp(min=0.0) - low) / 255.0).clamp_min(1e-30).float()
         return scale, torch.clamp(round_through(-low / scale), 0, 255).float()

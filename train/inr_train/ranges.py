@@ -34,9 +34,9 @@ def measure_ranges(
     extremes = _extremes(graph, plan, weights, samples)
     histograms = _histograms(graph, extremes, weights, samples)
     slopes = dict(plan.leaky.values())
-    fused = {graph.nodes[i].output for i in plan.fused_relu}
     return {
-        edge: best_range(histograms[edge], extremes[edge], slopes.get(edge, 1.0), edge in fused) for edge in plan.ranged
+        edge: best_range(histograms[edge], extremes[edge], slopes.get(edge, 1.0), edge in plan.fused_relu)
+        for edge in plan.ranged
     }
 
 

@@ -31,6 +31,7 @@ from inr_train.recipe import Recipe
 from inr_train.trace import Trace, trace
 
 RUN_FORMAT = "inr-run"
+_CHANGING = ("phase", "step", "lr_factor", "elapsed", "loss", "report", "rows", "best", "trunk")
 
 
 @dataclass
@@ -97,15 +98,14 @@ class Run:
 
     def snapshot(self) -> dict[str, Any]:
         """All that changes, copied."""
-        plain = ("phase", "step", "lr_factor", "elapsed", "loss", "report", "rows", "best", "trunk")
-        state = {name: copy.deepcopy(getattr(self, name)) for name in plain}
+        state = {name: copy.deepcopy(getattr(self, name)) for name in _CHANGING}
         ranges = {k: list(v) for k, v in self.ranges.items()}
         weights = {k: v.detach().cpu().clone() for k, v in self.model.state_dict().items()}
         return {**state, "ranges": ranges, "weights": weights, "optimizer": copy.deepcopy(self.optimizer.state_dict())}
 
     def restore(self, snapshot: dict[str, Any]) -> None:
         """Go back to a snapshot."""
-        for name in ("phase", "step", "lr_factor", "elapsed", "loss", "report", "rows", "best", "trunk"):
+        for name in _CHANGING:
             setattr(self, name, copy.deepcopy(snapshot[name]))
         self.model.load_state_dict(snapshot["weights"])
         ranges = {k: (float(v[0]), float(v[1])) for k, v in snapshot["ranges"].items()}
@@ -135,11 +135,11 @@ class Run:
             self.network = self.model
         else:
             bits = (self.recipe.weight_bits, self.recipe.bias_bits)
-            weights_only = QuantizedModel(self.model, self.trace(), bits)
             if kind == "int8" and not ranges and inputs is not None:
                 frames = list(zip(*(x.split(1) for x in inputs), strict=True))
                 with torch.no_grad():
-                    ranges = measure_ranges(self.trace().graph, weights_only.quantized_weights(), frames)
+                    weights = QuantizedModel(self.model, self.trace(), bits).quantized_weights()
+                ranges = measure_ranges(self.trace().graph, weights, frames)
             wanted = ranges if kind == "int8" else None
             self.network = QuantizedModel(self.model, self.trace(), bits, wanted).to(self.device)
         self.optimizer = self._make_optimizer(before)

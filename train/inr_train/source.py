@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import fields
@@ -14,15 +13,10 @@ from inr_runtime.media import Position, ReadOptions
 from inr_train.clip import EXCERPT, Clip, excerpt
 
 
-def frames_hash(clip: Clip) -> str:
-    """SHA-256 of all pixels."""
-    return hashlib.sha256(clip.frames.data).hexdigest()
-
-
 def describe_source(clip: Clip) -> dict[str, Any]:
     """Path, reading options and hash of a clip, as plain types."""
     path = os.path.abspath(clip.source) if os.path.exists(clip.source) else clip.source
-    return {"path": path, "options": _options_to_dict(clip.options), "frames_sha256": frames_hash(clip)}
+    return {"path": path, "options": _options_to_dict(clip.options), "frames_sha256": clip.digest}
 
 
 def find_source(source: Mapping[str, Any]) -> Clip | None:
@@ -32,7 +26,7 @@ def find_source(source: Mapping[str, Any]) -> Clip | None:
         clip = excerpt() if path == EXCERPT.name else Clip.read(path, _options_from_dict(source["options"]))
     except (InrError, OSError, KeyError, TypeError, ValueError):
         return None
-    return clip if frames_hash(clip) == source.get("frames_sha256") else None
+    return clip if clip.digest == source.get("frames_sha256") else None
 
 
 def _options_to_dict(options: ReadOptions) -> dict[str, Any]:

@@ -16,7 +16,6 @@ from inr_train.models import config_dict, config_value, count_parameters, meta_m
 from inr_train.presets import Preset, default_preset, estimate_bytes, preset_named
 from inr_train.recipe import Recipe, with_quantization
 from inr_train.run import Run
-from inr_train.source import frames_hash
 from inr_train.speed import measure_speed
 
 
@@ -94,7 +93,7 @@ def start_run(
     clip: Clip, preset: Preset, config: dict[str, Any], recipe: Recipe, seed: int, device: torch.device, frames: Tensor
 ) -> Run:
     """A run at step 0 whose recipe holds the speed measured here."""
-    run = Run.new(preset.family, config, recipe, seed, frames_hash(clip), device)
+    run = Run.new(preset.family, config, recipe, seed, clip.digest, device)
     if any(phase.quantize != "none" for phase in recipe.phases):
         run.trace()  # what cannot be exported fails now, not after hours
     speed = measure_speed(run.model, frames, recipe, device)
@@ -131,6 +130,6 @@ def resume_run(last: Path, clip: Clip, device: torch.device) -> Run:
     if not last.exists():
         raise InputError(f"nothing to resume: {last} does not exist")
     run = Run.load(last, device)
-    if run.clip_hash != frames_hash(clip):
+    if run.clip_hash != clip.digest:
         raise InputError(f"{last} belongs to another clip; give the same video, --size, --crop and range as before")
     return run

@@ -88,9 +88,10 @@ def export(
         if check:
             clip = reference if reference is not None else find_source(checkpoint.source)
             targets = ("cpu-int8", "cpu-fp32") if int8 else ("cpu-fp32",)
-            results = tuple(verify(temporary, checkpoint, network, clip, t, threads, progress) for t in targets)
+            results = verify(temporary, checkpoint, network, clip, targets, threads, progress)
         with NvbReader(temporary) as reader:
-            bits_per_pixel, costs = reader.bits_per_pixel, tensor_costs(reader.segment(0), reader.header)
+            bits_per_pixel = reader.bits_per_pixel
+    costs = tensor_costs(segment, header)
     gmac, parameters = traced.graph.macs / 1e9, count_parameters(network)
     report = ExportReport(path, size, bits_per_pixel, parameters, gmac, checkpoint.weight_bits, tuple(costs), results)
     _keep_promise(report, max_loss_db)
