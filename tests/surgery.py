@@ -6,8 +6,9 @@ import struct
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
-from inr_runtime.chunks import IndexEntry, encode_index
+from inr_runtime.chunks import IndexEntry, encode_index, hash_header
 from inr_runtime.format import MAGIC, VERSION
 
 HEAD = 12
@@ -51,5 +52,10 @@ def with_index(chunks: Sequence[Chunk], entries: Sequence[IndexEntry] | None, fr
         entries = [
             IndexEntry(p, size, sum(frames[:i]), frames[i]) for i, (p, size) in enumerate(segments[: len(frames)])
         ]
-    index = Chunk(b"INDX", encode_index(entries))
+    index = Chunk(b"INDX", encode_index(entries, header_hash(chunks)))
     return put_together([*chunks, index, Chunk(b"IEND", struct.pack("<Q", positions[-1]))])
+
+
+def header_hash(chunks: Sequence[Chunk]) -> bytes:
+    """What an index says of the chunks before the first segment."""
+    return hash_header(chunk.whole for chunk in takewhile(lambda chunk: chunk.tag != b"SEGM", chunks))

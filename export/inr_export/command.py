@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +19,24 @@ from inr_runtime.lower import TARGETS
 from inr_train.checkpoint import Checkpoint, is_checkpoint
 from inr_train.clip import Clip
 from inr_train.command import TRAINING_DEFAULTS, pop_reading, read_options, reading_options, train_with_progress
+from inr_train.pruning import MAX_SPARSITY, compress
 from inr_train.start import last_path
 
 
 @click.command(name="inr-export", context_settings={"max_content_width": 110})
 @click.argument("model")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="File (default: the model's name with .nvb).")
+@click.option("--bits", type=click.IntRange(2, 8), help="Bits of the weights (default: those it was trained for).")
+@click.option(
+    "--prune", type=click.FloatRange(0, MAX_SPARSITY), default=0.0, help="Prune this share, untrained after it."
+)
+@click.option("--prune-power", type=click.FloatRange(0, 4), default=0.0, help="0: by magnitude, 0.5: adaptively.")
 @click.option("--int8/--no-int8", default=True, show_default=True, help="Store what int8 engines need.")
 @click.option("--onnx", type=click.Path(path_type=Path), help="Also write the static ONNX graph to this file.")
 @click.option("--target", type=click.Choice(list(TARGETS)), help="Engine of --onnx (default: cpu-int8, or cpu-fp32).")
 @click.option("--verify/--no-verify", "check", default=True, show_default=True, help="Decode and compare every frame.")
 @click.option("--max-loss-db", type=float, default=MAX_LOSS_DB, show_default=True, help="Exit 4 beyond this loss.")
+@click.option("--resume", is_flag=True, help="Go on with the unfinished training of a video, even with -y.")
 @click.option("--ref", help="The source video, where it is not found by itself.")
 @reading_options
 @common_options
@@ -39,6 +47,7 @@ def command(model: str, output: Path | None, quiet: bool, as_json: bool, **given
     path = output or Path(f"{Path(model).stem}.nvb")
     _check(path, is_model, reading, given)
     checkpoint = Checkpoint.load(Path(model)) if is_model else _trained(model, path, reading, quiet, given)
+    checkpoint = compress(checkpoint, given["bits"], given["prune"], given["prune_power"])
     reference = Clip.read(given["ref"], read_options(**reading)) if given["ref"] else None
     if reference is not None and reference.digest != checkpoint.source.get("frames_sha256"):
         raise UsageError(f"{given['ref']} is not what the model was fitted to; give the same --size, --crop and range")
@@ -78,6 +87,8 @@ def _check(path: Path, is_model: bool, reading: dict[str, Any], given: dict[str,
         raise UsageError("--target says what --onnx FILE is made for; give both")
     if given["target"] == "cpu-int8" and not given["int8"]:
         raise UsageError("--target cpu-int8 needs --int8")
+    if is_model and given["resume"]:
+        raise UsageError("--resume goes on with the training of a video; a model is trained already")
     if is_model and not given["ref"] and any(reading.values()):
         raise UsageError("--size, --crop and the like say how to read a video; here they need --ref VIDEO")
     import_onnxruntime()
@@ -92,7 +103,7 @@ def _trained(video: str, path: Path, reading: dict[str, Any], quiet: bool, given
             raise UsageError(f"{model} exists and belongs to another clip; add -y to overwrite it")
         say(f"using {model}, which was fitted to this clip; -y fits anew", quiet)
         return checkpoint
-    resume = last_path(model).exists() and not given["overwrite"]
+    resume = given["resume"] or (last_path(model).exists() and not given["overwrite"])
     changed = {"resume": resume, "overwrite": given["overwrite"], "threads": given["threads"]}
     changed["quantize"] = "int8" if given["int8"] else "weights"
     return train_with_progress(clip, model, quiet, **{**TRAINING_DEFAULTS, **changed})
@@ -108,11 +119,14 @@ def as_dict(report: ExportReport) -> dict[str, Any]:
         "parameters": report.parameters,
         "gmac_per_frame": report.gmac_per_frame,
         "weight_bits": report.weight_bits,
+        "sparsity": report.sparsity,
+        "coded_bytes": report.cost.coded_bytes,
+        "ideal_bytes": report.cost.ideal_bytes,
         "psnr_db": best.source_db if best else None,
         "psnr_float_db": best.float_db if best else None,
         "loss_db": best.loss_db if best else None,
         "targets": [_target_dict(v) for v in report.verified],
-        "tensors": [{"name": t.name, "shape": list(t.shape), "bits": t.bits, "coder": t.coder} for t in report.tensors],
+        "tensors": [asdict(t) for t in report.cost.tensors],
     }
 
 

@@ -20,7 +20,7 @@ from inr_runtime.files import check_output, replacing
 from inr_runtime.format import NvbReader, write_nvb
 from inr_runtime.int8plan import Range
 from inr_runtime.lower import lower, target_named
-from inr_runtime.segment import Segment, TensorCost, make_thumbnail, tensor_costs
+from inr_runtime.segment import Segment, SegmentCost, make_thumbnail, segment_cost
 from inr_runtime.tensors import QuantTensor
 from inr_train.checkpoint import Checkpoint
 from inr_train.clip import Clip
@@ -39,7 +39,8 @@ CALIBRATION_FRAMES = 2000
 class ExportReport:
     """What was written and how well it plays.
 
-    bits_per_pixel: of the whole file without audio and meta. tensors: cost of each. verified: one result per target,
+    bits_per_pixel: of the whole file without audio and meta. sparsity: share of zeros among the integers of all weights
+    but biases. cost: of each tensor. verified: one result per target,
     the promised one first; empty with check=False.
     """
 
@@ -49,7 +50,8 @@ class ExportReport:
     parameters: int
     gmac_per_frame: float
     weight_bits: int
-    tensors: tuple[TensorCost, ...]
+    sparsity: float
+    cost: SegmentCost
     verified: tuple[Verification, ...]
 
 
@@ -91,10 +93,18 @@ def export(
             results = verify(temporary, checkpoint, network, clip, targets, threads, progress)
         with NvbReader(temporary) as reader:
             bits_per_pixel = reader.bits_per_pixel
-    costs = tensor_costs(segment, header)
-    gmac, parameters = traced.graph.macs / 1e9, count_parameters(network)
-    report = ExportReport(path, size, bits_per_pixel, parameters, gmac, checkpoint.weight_bits, tuple(costs), results)
-    _keep_promise(report, max_loss_db)
+    report = ExportReport(
+        path=path,
+        bytes=size,
+        bits_per_pixel=bits_per_pixel,
+        parameters=count_parameters(network),
+        gmac_per_frame=traced.graph.macs / 1e9,
+        weight_bits=checkpoint.weight_bits,
+        sparsity=_share_of_zeros(weights),
+        cost=segment_cost(segment, header),
+        verified=results,
+    )
+    _keep_promise(report, max_loss_db, bool(checkpoint.report.get("sparsity")))
     return report
 
 
@@ -110,14 +120,21 @@ def export_onnx(nvb: str | Path, output: str | Path, target: str = "cpu-fp32", *
         onnx.save(lowered.embedded(), temporary)
 
 
-def _keep_promise(report: ExportReport, max_loss_db: float) -> None:
+def _share_of_zeros(weights: Sequence[QuantTensor]) -> float:
+    values = [w.values for w in weights if w.values.ndim > 1]
+    return sum(int((v == 0).sum()) for v in values) / max(1, sum(v.size for v in values))
+
+
+def _keep_promise(report: ExportReport, max_loss_db: float, pruned: bool) -> None:
     for result in report.verified[:1]:
         if not result.loss_db <= max_loss_db:
             about = "about " if result.estimated else ""
+            way_out = "train with quantization (inr-train --quantize int8), export with --no-int8"
+            if pruned:
+                way_out = "prune less, or fine-tune longer after it (inr-train --from)"
             raise PromiseError(
                 f"{report.path} is {about}{result.loss_db:.2f} dB worse than the float model on {result.target}, more "
-                f"than --max-loss-db {max_loss_db:g}; train with quantization (inr-train --quantize int8), export with "
-                "--no-int8, or allow more",
+                f"than --max-loss-db {max_loss_db:g}; {way_out}, or allow more",
                 report,
             )
 

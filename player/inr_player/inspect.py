@@ -10,7 +10,7 @@ from typing import Any
 from inr_runtime.chunks import Header
 from inr_runtime.format import NvbReader
 from inr_runtime.lower import TARGETS
-from inr_runtime.segment import Segment, TensorCost, tensor_costs
+from inr_runtime.segment import Segment, TensorCost, segment_cost
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def describe(reader: NvbReader) -> dict[str, Any]:
     for number in range(len(reader.index)):
         segment = reader.segment(number)
         segments.append(_facts(reader, number, segment))
-        tensors += [_tensor(cost, number) for cost in tensor_costs(segment, header)]
+        tensors += [_tensor(cost, number) for cost in segment_cost(segment, header).tensors]
     sums = _sum_up(header, segments)
     return {
         "file": str(reader.path),
@@ -100,6 +100,9 @@ def _tensor(cost: TensorCost, segment: int) -> dict[str, Any]:
         "segment": segment,
         "shape": list(cost.shape),
         "coder": cost.coder,
+        "zeros": cost.zeros,
         "bits": cost.bits,
+        "scale_bits": cost.scale_bits,
+        "table_bits": cost.table_bits,
         "bits_per_symbol": cost.bits / max(prod(cost.shape), 1),
     }

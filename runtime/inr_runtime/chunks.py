@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
@@ -172,19 +173,19 @@ def decode_ranges(payload: bytes, header: Header, limits: Limits) -> Header:
     return replace(header, ranges={**header.ranges, number: ranges})
 
 
-def encode_index(entries: Sequence[IndexEntry]) -> bytes:
-    """INDX."""
-    w = Writer().varint(len(entries))
+def encode_index(entries: Sequence[IndexEntry], header_hash: bytes) -> bytes:
+    """INDX. header_hash: `hash_header` of all chunks before the first segment."""
+    w = Writer().raw(header_hash).varint(len(entries))
     for e in entries:
         w.varint(e.offset).varint(e.length).varint(e.first_frame).varint(e.frame_count)
         w.raw(bytes([e.random_access])).varint(e.preroll)
     return w.bytes_()
 
 
-def decode_index(payload: bytes, limits: Limits) -> tuple[IndexEntry, ...]:
-    """INDX."""
+def decode_index(payload: bytes, limits: Limits) -> tuple[tuple[IndexEntry, ...], bytes]:
+    """INDX: its entries and the header's hash."""
     r = Reader(payload, "INDX")
-    entries = []
+    entries, header_hash = [], r.raw(16)
     for _ in range(limits.check("segments", r.varint(), "INDX")):
         offset, length, first, count = r.varint(), r.varint(), r.varint(), r.varint()
         random_access = r.raw(1)[0]
@@ -192,7 +193,29 @@ def decode_index(payload: bytes, limits: Limits) -> tuple[IndexEntry, ...]:
             raise FormatError("INDX: an empty segment or an unknown flag")
         entries.append(IndexEntry(offset, length, first, count, bool(random_access), r.varint()))
     r.end()
-    return tuple(entries)
+    return tuple(entries), header_hash
+
+
+def check_order(index: Sequence[IndexEntry]) -> None:
+    """Segments must follow each other without gaps, in frames and in bytes."""
+    if not index:
+        raise FormatError("the file holds no segment")
+    frame, position = 0, index[0].offset
+    for entry in index:
+        if (entry.first_frame, entry.offset) != (frame, position):
+            raise FormatError(
+                f"segments do not follow each other: expected frame {frame} at byte {position}, "
+                f"found frame {entry.first_frame} at byte {entry.offset}"
+            )
+        frame, position = frame + entry.frame_count, position + entry.length
+
+
+def hash_header(parts: Iterable[bytes]) -> bytes:
+    """First half of the SHA-256 of the chunks before the first segment, given in parts."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return digest.digest()[:16]
 
 
 def encode_meta(meta: Mapping[str, str]) -> bytes:

@@ -6,7 +6,9 @@ import importlib
 import json
 import logging
 import os
+import signal
 import sys
+import threading
 import time
 import traceback
 import warnings
@@ -19,7 +21,7 @@ import click
 
 from inr_runtime.errors import InrError
 
-INTERRUPTED, BROKEN_PIPE = 130, 141
+INTERRUPTED, BROKEN_PIPE, TERMINATED = 130, 141, 143
 
 
 def run_command(command: click.Command, on_interrupt: Callable[[], str | None] | None = None) -> None:
@@ -28,6 +30,7 @@ def run_command(command: click.Command, on_interrupt: Callable[[], str | None] |
     on_interrupt: gives a line to print after Ctrl-C. Errors are one line on stderr; with -v the traceback too.
     """
     warnings.showwarning = _show_warning
+    _leave_tidily_on_sigterm()
     try:
         # Not command.main: it turns a closed pipe into exit code 1.
         with command.make_context(_name(), sys.argv[1:]) as context:
@@ -59,12 +62,27 @@ def run_extra(module: str, install: str) -> None:
 
     install: the pip line to print where something is missing.
     """
+    _leave_tidily_on_sigterm()
     try:
         command = importlib.import_module(module).command
+    except KeyboardInterrupt:
+        say(f"{_name()}: interrupted")
+        sys.exit(INTERRUPTED)
     except ModuleNotFoundError as error:
         say(f"{Path(sys.argv[0]).name}: {error.name} is not installed; run: {install}")
         sys.exit(1)
     run_command(command)
+
+
+def _leave_tidily_on_sigterm() -> None:
+    """Let SIGTERM end the process as an exception, so that temporary files are removed."""
+
+    def leave(number: int, frame: object) -> None:
+        sys.exit(TERMINATED)
+
+    in_main = threading.current_thread() is threading.main_thread()
+    if in_main and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, leave)
 
 
 def _explain(error: BaseException, code: int) -> int:

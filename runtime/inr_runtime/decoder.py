@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from inr_runtime.backends import Backend, open_backend
 from inr_runtime.chunks import Header
-from inr_runtime.errors import BackendError
+from inr_runtime.errors import BackendError, ChecksumError, FormatError, NvbError, TruncatedError
 from inr_runtime.format import NvbReader
 from inr_runtime.frame import Frame
 from inr_runtime.info import VideoInfo
@@ -66,7 +66,7 @@ class Decoder:
         self._number = -1
         self._segment: Segment
         self._engine: Backend | None = None
-        self._open_segment(0)
+        self._open_any()
 
     def __enter__(self) -> Decoder:
         return self
@@ -161,21 +161,34 @@ class Decoder:
         graph = self._reader.header.graphs[self._segment.graph]
         names = (port.name for port in graph.inputs)
         inputs = {n: s.sample(t) for n, s in zip(names, self._segment.time_tensors, strict=True)}
-        return np.asarray(self._require_engine().run(inputs)[0], np.uint8)
+        with self._reader.naming():
+            return np.asarray(self._require_engine().run(inputs)[0], np.uint8)
 
     def _require_engine(self) -> Backend:
         if self._engine is None:
             raise BackendError("this video is closed")
         return self._engine
 
+    def _open_any(self) -> None:
+        """Open the first segment that is whole: a damaged one costs its own frames and not the video."""
+        damage: NvbError | None = None
+        for number in range(len(self._starts)):
+            try:
+                return self._open_segment(number)
+            except (ChecksumError, FormatError, TruncatedError) as error:
+                damage = damage or error
+        if damage is not None:
+            raise damage
+
     def _open_segment(self, number: int) -> None:
         if number == self._number:
             return
         segment = self._reader.segment(number)
         header = self._reader.header
-        graph = header.graphs[segment.graph]
-        lowered = lower(graph, segment.weights, self._target, header.ranges.get(segment.graph))
-        engine = open_backend(lowered, self._backend_name, self._threads)
+        with self._reader.naming(f"segment {number}"):
+            graph = header.graphs[segment.graph]
+            lowered = lower(graph, segment.weights, self._target, header.ranges.get(segment.graph))
+            engine = open_backend(lowered, self._backend_name, self._threads)
         if self._engine is not None:
             self._engine.close()
         self._engine, self._segment, self._number = engine, segment, -1

@@ -48,11 +48,13 @@ class EncodedTensors:
     """One stream and what each tensor in it costs.
 
     `bits` is per tensor: the ideal code length of its symbols under its model plus its header, parameters and low
-    parts. `data` exceeds their sum by the rANS states. `models` is per tensor 'constant', 'gaussian' or 'histogram'.
+    parts. `data` exceeds their sum by the rANS states. `table_bits` is what header and parameters take of it. `models`
+    is per tensor 'constant', 'gaussian' or 'histogram'.
     """
 
     data: bytes
     bits: tuple[float, ...]
+    table_bits: tuple[float, ...]
     models: tuple[str, ...]
 
 
@@ -72,7 +74,8 @@ def encode_tensors(tensors: Sequence[AnyInts], axes: Sequence[int | None]) -> En
     main = encode_symbols(_concatenate([fit.high for fit in fits]), rows, tables)
     writer = Writer().raw(b"".join(headers)).blob(_encode_side(fits)).raw(_pack_low(fits)).raw(main)
     bits = tuple(fit.bits + 8 * len(header) for fit, header in zip(fits, headers, strict=True))
-    return EncodedTensors(writer.bytes_(), bits, tuple(MODEL_NAMES[fit.model.kind] for fit in fits))
+    table_bits = tuple(fit.side + 8 * len(header) for fit, header in zip(fits, headers, strict=True))
+    return EncodedTensors(writer.bytes_(), bits, table_bits, tuple(MODEL_NAMES[fit.model.kind] for fit in fits))
 
 
 def decode_tensors(

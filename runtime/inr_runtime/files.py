@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -13,11 +14,32 @@ from inr_runtime.errors import InrError, UsageError
 
 
 def check_output(path: Path, overwrite: bool) -> None:
-    """Refuse an output that exists (`UsageError`) or a folder that does not (`UsageError`), before any work."""
-    if path.exists() and not overwrite:
-        raise UsageError(f"{path} exists; add -y to overwrite it or choose another name with -o")
-    if not path.parent.is_dir():
-        raise UsageError(f"{path.parent} is not a folder; make it first or choose another name with -o")
+    """Refuse an output that exists or a place where nothing can be written (`UsageError`), before any work."""
+    check_name(path, overwrite)
+    check_folder(path.parent)
+
+
+def check_name(path: Path, overwrite: bool) -> None:
+    """Refuse an output that exists, or a folder, device or pipe of that name. Raises `UsageError`."""
+    # os.path, not Path: its answers are False, not errors, where a folder may not be looked into.
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise UsageError(f"{path} is not an ordinary file, so it cannot be replaced; choose another name")
+    if os.path.exists(path) and not overwrite:
+        raise UsageError(f"{path} exists; add -y to overwrite it or choose another name")
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse a folder that is missing, read-only or full: proven by writing one byte. Raises `UsageError`."""
+    if not os.path.isdir(folder):
+        raise UsageError(f"{folder} is not a folder; make it first or choose another")
+    probe = _temporary(folder / "probe")
+    try:
+        probe.write_bytes(b"\n")
+    except OSError as error:
+        raise UsageError(f"nothing can be written in {folder}: {error.strerror}; choose another folder") from error
+    finally:
+        with suppress(OSError):
+            probe.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -28,16 +50,16 @@ def replacing(path: Path) -> Iterator[Path]:
     read-only folder) becomes an `InrError` that names the file.
     """
     # The name is known before the file exists, so that no interrupt can leave a file that nobody removes.
-    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.part{path.suffix}")
+    temporary = _temporary(path)
     try:
-        temporary.touch()
+        temporary.touch(exist_ok=False)
         yield temporary
         os.replace(temporary, path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        _remove(temporary)
         raise InrError(f"cannot write {path}: {error.strerror or error}; nothing was changed") from error
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        _remove(temporary)
         raise
 
 
@@ -48,3 +70,25 @@ def writing(path: Path) -> Iterator[BinaryIO]:
         yield file
         file.flush()
         os.fsync(file.fileno())
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove the temporary files that killed processes left of `path`.
+
+    Only for who knows that no other process is writing `path` now: the names do not tell the dead from the living.
+    """
+    name = re.compile(rf"\.{re.escape(path.stem)}\.[0-9a-f]{{8}}\.part{re.escape(path.suffix)}")
+    with suppress(OSError):
+        for entry in sorted(path.parent.iterdir()):
+            if name.fullmatch(entry.name):
+                _remove(entry)
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.stem}.{secrets.token_hex(4)}.part{path.suffix}")
+
+
+def _remove(path: Path) -> None:
+    # What cannot be removed must not hide the error that is on its way.
+    with suppress(OSError):
+        path.unlink(missing_ok=True)

@@ -1,7 +1,7 @@
-r"""The .nvb file: a video as a neural network. This docstring is its specification, version 0.1.
+r"""The .nvb file: a video as a neural network. This docstring is its specification, version 0.2.
 
 While the version is 0.x, files may have to be exported again after an update; the CHANGELOG says when. A reader
-refuses a major version above its own.
+refuses a major version above its own, and versions before 0.2.
 
 **Notation.** Little-endian. `varint`: unsigned LEB128, at most 2^62. `signed`: zigzag varint. `blob`: varint length,
 bytes. `text`: a blob of UTF-8 without control characters. `fraction`: two varints of 1 to 2^32. `deflated X`: varint
@@ -19,7 +19,7 @@ does not know it refuses the file; a lower-case one may be skipped. Order: INFO,
 | GRPH | varint count; per graph: u8 role (0 frame), u8 output (0 rgb8), digest[16] = first half of the SHA-256 of the graph's bytes, blob of the deflated canonical graph (`graph.py`) |
 | ACTR | varint graph; varint count; per edge `e<n>` or input `x<n>`: u8 letter, varint n, f32 low, f32 high |
 | SEGM | see below |
-| INDX | varint count; per segment: varint offset, length of the whole chunk, first frame, frame count, u8 random access, varint preroll |
+| INDX | hash[16] = first half of the SHA-256 of all chunks before the first SEGM (one from another file is caught); varint count; per segment: varint offset, length of the whole chunk, first frame, frame count, u8 random access, varint preroll |
 | IEND | u64 offset of INDX |
 | meta | deflated UTF-8 JSON object of texts (newline and tab allowed): what made the file; never needed to play |
 | audo | audio packets (reserved) |
@@ -52,11 +52,11 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
 
 from inr_runtime.chunks import (
     Header,
     IndexEntry,
+    check_order,
     decode_graphs,
     decode_index,
     decode_info,
@@ -69,8 +69,10 @@ from inr_runtime.chunks import (
     encode_meta,
     encode_ranges,
     encode_times,
+    hash_header,
 )
 from inr_runtime.errors import (
+    BackendError,
     ChecksumError,
     FormatError,
     InputError,
@@ -84,40 +86,48 @@ from inr_runtime.limits import DEFAULT_LIMITS, Limits
 from inr_runtime.segment import Segment, decode_segment, encode_segment
 
 MAGIC = b"\x89NVB\r\n\x1a\n"
-VERSION = (0, 1)
+VERSION = (0, 2)
 _HEAD = struct.Struct("<4sI")
 _START = len(MAGIC) + 4
 _HEADER_TAGS = frozenset({b"INFO", b"TIME", b"GRPH", b"ACTR", b"meta"})
 _UNCOUNTED = frozenset({b"meta", b"audo"})
 _END_BYTES = _HEAD.size + 8 + 4
+_BLOCK = 1 << 20
 
 
 def write_nvb(path: Path, header: Header, segments: Sequence[Segment]) -> int:
     """Write a whole file, atomically; returns its size in bytes."""
     with writing(path) as file:
         file.write(MAGIC + struct.pack("<HH", *VERSION))
-        _write_chunk(file, b"INFO", encode_info(header))
-        if header.info.pts is not None:
-            _write_chunk(file, b"TIME", encode_times(header.info.pts, header.info.time_base))
-        _write_chunk(file, b"GRPH", encode_graphs(header.graphs))
-        for graph, ranges in header.ranges.items():
-            _write_chunk(file, b"ACTR", encode_ranges(graph, ranges))
-        if header.meta:
-            _write_chunk(file, b"meta", encode_meta(header.meta))
+        chunks = _header_chunks(header)
+        file.writelines(chunks)
         index = []
         for segment in segments:
             start = file.tell()
-            _write_chunk(file, b"SEGM", encode_segment(segment, header))
+            file.write(_chunk(b"SEGM", encode_segment(segment, header)))
             index.append(IndexEntry(start, file.tell() - start, segment.first_frame, segment.frame_count))
         position = file.tell()
-        _write_chunk(file, b"INDX", encode_index(index))
-        _write_chunk(file, b"IEND", struct.pack("<Q", position))
+        file.write(_chunk(b"INDX", encode_index(index, hash_header(chunks))))
+        file.write(_chunk(b"IEND", struct.pack("<Q", position)))
         return file.tell()
 
 
-def _write_chunk(file: BinaryIO, tag: bytes, payload: bytes) -> None:
+def _header_chunks(header: Header) -> list[bytes]:
+    """Every chunk before the first segment."""
+    chunks = [_chunk(b"INFO", encode_info(header))]
+    if header.info.pts is not None:
+        chunks.append(_chunk(b"TIME", encode_times(header.info.pts, header.info.time_base)))
+    chunks.append(_chunk(b"GRPH", encode_graphs(header.graphs)))
+    for graph, ranges in header.ranges.items():
+        chunks.append(_chunk(b"ACTR", encode_ranges(graph, ranges)))
+    if header.meta:
+        chunks.append(_chunk(b"meta", encode_meta(header.meta)))
+    return chunks
+
+
+def _chunk(tag: bytes, payload: bytes) -> bytes:
     head = _HEAD.pack(tag, len(payload))
-    file.write(head + payload + struct.pack("<I", zlib.crc32(payload, zlib.crc32(head))))
+    return head + payload + struct.pack("<I", zlib.crc32(payload, zlib.crc32(head)))
 
 
 class NvbReader:
@@ -134,7 +144,7 @@ class NvbReader:
         except OSError as error:
             raise InputError(f"cannot open {self.path}: {error.strerror}") from error
         try:
-            with self._named():
+            with self.naming():
                 self.size = os.fstat(self._file.fileno()).st_size
                 self._check_magic()
                 self.uncounted_bytes = 0
@@ -167,7 +177,7 @@ class NvbReader:
     def segment(self, number: int) -> Segment:
         """Read, check and decode segment `number`. Raises `NvbError`."""
         entry = self.index[number]
-        with self._named(f"segment {number}"):
+        with self.naming(f"segment {number}"):
             tag, length, end = self._head(entry.offset)
             if tag != b"SEGM" or end != entry.offset + entry.length:
                 raise FormatError(f"the index promises {entry.length} bytes of segment, found a chunk {tag!r}")
@@ -177,10 +187,11 @@ class NvbReader:
             return segment
 
     @contextmanager
-    def _named(self, part: str = "") -> Iterator[None]:
+    def naming(self, part: str = "") -> Iterator[None]:
+        """What fails inside, in the file or in an engine that plays it, is named with the file and its `part`."""
         try:
             yield
-        except NvbError as error:
+        except (NvbError, BackendError) as error:
             where = f"{self.path}: {part}: " if part else f"{self.path}: "
             raise type(error)(where + str(error)) from error
         except OSError as error:
@@ -197,13 +208,17 @@ class NvbReader:
             raise VersionError(
                 f"format version {major}.{minor} is newer than {VERSION[0]}.x; update inr-video to play it"
             )
+        if (major, minor) < VERSION:
+            raise VersionError(f"format version {major}.{minor} is no longer read; export the model.pt again")
 
     def _read_header(self) -> tuple[Header, tuple[IndexEntry, ...]]:
-        index, stop = self._read_index()
-        _check_order(index)
+        index, header_hash, stop = self._read_index()
+        check_order(index)
         chunks: dict[bytes, list[bytes]] = {}
         for tag, payload in self._walk(_START, index[0].offset, _HEADER_TAGS):
             chunks.setdefault(tag, []).append(payload)
+        if hash_header(self._blocks(_START, index[0].offset)) != header_hash:
+            raise ChecksumError("the chunks before the segments are not those that the index was written for")
         header = self._parse_header(chunks)
         if sum(entry.frame_count for entry in index) != header.info.frame_count:
             raise FormatError(f"segments do not hold the {header.info.frame_count} frames that the header promises")
@@ -241,8 +256,12 @@ class NvbReader:
             header = decode_meta(payload, header, self.limits)
         return header
 
-    def _read_index(self) -> tuple[tuple[IndexEntry, ...], int]:
-        """The index, and where its chunk begins."""
+    def _blocks(self, start: int, stop: int) -> Iterator[bytes]:
+        for position in range(start, stop, _BLOCK):
+            yield self._read(position, min(_BLOCK, stop - position))
+
+    def _read_index(self) -> tuple[tuple[IndexEntry, ...], bytes, int]:
+        """The index, the header's hash, and where the chunk of both begins."""
         last = self.size - _END_BYTES
         if last < _START or self._read(last, _HEAD.size) != _HEAD.pack(b"IEND", 8):
             raise TruncatedError("the file does not end with its IEND chunk; it was cut off or something was appended")
@@ -250,7 +269,7 @@ class NvbReader:
         tag, length, end = self._head(position)
         if tag != b"INDX" or end != last:
             raise FormatError("IEND does not point at the index")
-        return decode_index(self._payload(position, tag, length), self.limits), position
+        return (*decode_index(self._payload(position, tag, length), self.limits), position)
 
     def _head(self, position: int) -> tuple[bytes, int, int]:
         """Tag, payload length and end of the chunk at `position`."""
@@ -279,17 +298,3 @@ class NvbReader:
         if len(data) < count:
             raise TruncatedError(f"the file ends at byte {position + len(data)}; it shrank while it was read")
         return data
-
-
-def _check_order(index: Sequence[IndexEntry]) -> None:
-    """Segments must follow each other without gaps, in frames and in bytes."""
-    if not index:
-        raise FormatError("the file holds no segment")
-    frame, position = 0, index[0].offset
-    for entry in index:
-        if (entry.first_frame, entry.offset) != (frame, position):
-            raise FormatError(
-                f"segments do not follow each other: expected frame {frame} at byte {position}, "
-                f"found frame {entry.first_frame} at byte {entry.offset}"
-            )
-        frame, position = frame + entry.frame_count, position + entry.length

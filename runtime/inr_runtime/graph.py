@@ -22,7 +22,7 @@ from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from inr_runtime.cost import macs_of, peak_bytes
+from inr_runtime.cost import macs_of, peak_bytes, workspace_bytes
 from inr_runtime.errors import GraphError
 from inr_runtime.limits import DEFAULT_LIMITS, Limits
 from inr_runtime.ops import MAX_RANK, Shape, Value, infer_shape, operator_named
@@ -73,8 +73,8 @@ class CanonicalGraph:
             raise GraphError(f"the output must be a node's result, an RGB picture (1, 3, H, W), found {shape}")
         self.limits.check("pixels", shape[2] * shape[3], "output pixels")
         self.limits.check("symbols", sum(math.prod(p.shape) for p in self.weights), "numbers in all weights")
-        self.limits.check("activation_bytes", self.activation_bytes, "activations of one frame")
         self.limits.check("macs_per_frame", self.macs, "MACs per frame")
+        self.limits.check("activation_bytes", self.activation_bytes, "activations of one frame")
 
     @cached_property
     def shapes(self) -> dict[str, Shape]:
@@ -102,9 +102,13 @@ class CanonicalGraph:
 
     @cached_property
     def activation_bytes(self) -> int:
-        """Most bytes of float32 inputs and results that are needed at once."""
+        """Most bytes of float32 inputs, results and convolutions' scratch memory that are needed at once."""
         sizes = {name: 4 * math.prod(shape) for name, shape in self.shapes.items()}
-        return peak_bytes((p.name for p in self.inputs), ((n.inputs, n.output) for n in self.nodes), sizes)
+        work = {
+            n.output: workspace_bytes(n.op, [self.shapes[i] for i in n.inputs if i], self.shapes[n.output])
+            for n in self.nodes
+        }
+        return peak_bytes((p.name for p in self.inputs), ((n.inputs, n.output) for n in self.nodes), sizes, work)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -209,7 +213,7 @@ def _define(shapes: dict[str, Shape], name: str, shape: Shape) -> None:
 
 def _checked_shape(port: Port) -> Shape:
     if not 1 <= len(port.shape) <= MAX_RANK or min(port.shape) < 1:
-        raise GraphError(f"{port.name}: shape {port.shape} is not a static positive shape")
+        raise GraphError(f"{port.name}: shape {port.shape[: MAX_RANK + 1]} is not a static positive shape")
     if port.name.startswith("x") and port.shape[0] != 1:
         raise GraphError(f"{port.name}: the batch must be 1")
     return port.shape
@@ -225,7 +229,7 @@ def _check_constant(name: str, constant: Constant) -> None:
 
 
 def _check_model(model: onnx.ModelProto) -> None:
-    opsets = [(o.domain, o.version) for o in model.opset_import]
+    opsets = [(o.domain[:40], o.version) for o in model.opset_import[:9]]
     if opsets != [("", OPSET)] or model.ir_version != IR_VERSION:
         raise GraphError(f"expected opset {OPSET} and IR {IR_VERSION}, found {opsets} and {model.ir_version}")
     if model.functions or model.training_info or model.metadata_props:
@@ -239,9 +243,9 @@ def _port(value: onnx.ValueInfoProto) -> Port:
     tensor = value.type.tensor_type
     dims = tensor.shape.dim
     if value.type.WhichOneof("value") != "tensor_type" or tensor.elem_type != TensorProto.FLOAT:
-        raise GraphError(f"{value.name!r}: expected a float32 tensor")
+        raise GraphError(f"{value.name[:20]!r}: expected a float32 tensor")
     if any(d.WhichOneof("value") != "dim_value" for d in dims):
-        raise GraphError(f"{value.name!r}: shapes must be static")
+        raise GraphError(f"{value.name[:20]!r}: shapes must be static")
     return Port(value.name, tuple(int(d.dim_value) for d in dims))
 
 

@@ -25,7 +25,7 @@ class Limits:
     text_bytes: int = 1 << 16
     graphs: int = 16
     graph_nodes: int = 4096
-    graph_bytes: int = 1 << 22
+    graph_bytes: int = 1 << 20
     macs_per_frame: int = 4_000_000_000_000
     activation_bytes: int = 8 << 30
     chunk_bytes: int = 1 << 30

@@ -23,6 +23,7 @@ Value = int | float | str | tuple[int, ...]
 Constants = Sequence[NDArray[np.generic] | None]
 ShapeRule = Callable[[Sequence[Shape], Mapping[str, Value], Constants], Shape]
 MAX_RANK = 6
+MAX_SIDE = 1 << 62
 
 
 @dataclass(frozen=True)
@@ -240,6 +241,9 @@ def infer_shape(
     shape = op.shape(data, _with_defaults(name, op, attributes), [constants.get(source) for source in inputs])
     if shape[:1] != (1,):
         raise GraphError(f"{name} gives {shape}; every result has a batch of 1 as its first dimension")
+    # Joined with itself again and again, a tensor would soon have a size that Python cannot even print.
+    if max(shape) > MAX_SIDE:
+        raise GraphError(f"{name} gives a dimension above 2**62")
     return shape
 
 

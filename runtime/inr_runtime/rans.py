@@ -3,7 +3,7 @@
 Symbol i belongs to lane i mod N; the N lanes advance together, one vectorised step for N symbols. Everything
 is integer arithmetic, so a stream decodes to the same symbols on every machine. Layout, little-endian:
 
-    u8  log2 of N            nothing at all where there are no symbols
+    u8  log2 of N            at most 10; below 10, at most 2**14 symbols a lane; no symbols are no bytes at all
     u32 state of each lane   in the order of the lanes
     u16 words                in the order in which the decoder takes them
 
@@ -30,6 +30,7 @@ _WORD_BITS = 16
 _BLOCK = 1 << 17
 _BYTES_PER_LANE = 1500
 _MAX_STEPS_LOG2 = 13
+_MOST_STEPS = 2 << _MAX_STEPS_LOG2
 
 Ints = NDArray[np.int64]
 AnyInts = NDArray[np.integer]
@@ -180,7 +181,8 @@ def _open_stream(data: bytes, n: int) -> tuple[Ints, NDArray[np.uint16]]:
     if not data:
         raise TruncatedError(f"entropy-coded stream: empty, but {n} symbols are expected")
     lanes = 1 << min(data[0], MAX_LANES.bit_length())
-    if lanes > min(n, MAX_LANES):
+    # Symbols that are certain cost no bytes: few lanes could keep a reader busy for hours over a tiny file.
+    if lanes > min(n, MAX_LANES) or (lanes < MAX_LANES and n > lanes * _MOST_STEPS):
         raise FormatError(f"entropy-coded stream: 2**{data[0]} lanes for {n} symbols")
     body = 1 + 4 * lanes
     if len(data) < body or (len(data) - body) % 2:

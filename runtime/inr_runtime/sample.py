@@ -49,7 +49,8 @@ class TimeTensor:
         if self.length < 1 or not all(map(math.isfinite, (self.offset, self.stride, self.base))):
             raise FormatError(f"a time tensor needs a length of at least 1 and finite parameters, found {self.length}")
         if self.stride <= 0 or self.base <= 0 or not 0 <= self.levels <= 1024 or not 1 <= self.window <= 64:
-            raise FormatError(f"time tensor parameters out of range: {self}")
+            found = f"stride {self.stride}, base {self.base}, {self.levels} levels, window {self.window}"
+            raise FormatError(f"time tensor parameters out of range: {found}")
         if self.levels and self.levels * math.log2(max(self.base, 1.0)) > 500:
             raise FormatError(f"encoding base {self.base} with {self.levels} levels overflows")
         if (self.data is None) != (self.rule == "encoding"):

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inr_runtime.chunks import Header
-from inr_runtime.entropy import decode_tensors, encode_tensors
+from inr_runtime.entropy import EncodedTensors, decode_tensors, encode_tensors
 from inr_runtime.errors import ChecksumError, FormatError
 from inr_runtime.graph import Port
 from inr_runtime.limits import Limits
@@ -43,12 +43,33 @@ class Segment:
 
 @dataclass(frozen=True)
 class TensorCost:
-    """What one tensor costs in the file. name: of the graph's weight or input; bits: ideal, with side information."""
+    """What one tensor costs in the file.
+
+    name: of the graph's weight or input. bits: ideal, all that follows included. scale_bits: of its scales. table_bits:
+    of the description of its model. zeros: share of its integers. coder: of its integers, constant, gaussian or
+    histogram.
+    """
 
     name: str
     shape: tuple[int, ...]
     bits: float
+    scale_bits: float
+    table_bits: float
+    zeros: float
     coder: str
+
+
+@dataclass(frozen=True)
+class SegmentCost:
+    """tensors: one per weight, then one per time tensor with data. coded_bytes: length of the entropy-coded streams."""
+
+    tensors: tuple[TensorCost, ...]
+    coded_bytes: int
+
+    @property
+    def ideal_bytes(self) -> float:
+        """The entropy of all integers under their models, the models included."""
+        return sum(t.bits for t in self.tensors) / 8
 
 
 def make_thumbnail(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -81,9 +102,8 @@ def encode_segment(segment: Segment, header: Header) -> bytes:
     arrays, axes = _stream_layout(segment)
     w.blob(encode_tensors(arrays, axes).data)
     for data in (t.data for t in segment.time_tensors if t.data is not None):
-        for start in range(0, data.shape[0], SLICES_PER_BLOB):
-            part = data.values[start : start + SLICES_PER_BLOB]
-            w.blob(encode_tensors([part], [data.axis or None]).data)
+        for blob in _encode_slices(data):
+            w.blob(blob.data)
     return w.bytes_()
 
 
@@ -112,23 +132,35 @@ def decode_segment(payload: bytes, header: Header, limits: Limits) -> Segment:
     return segment
 
 
-def tensor_costs(segment: Segment, header: Header) -> list[TensorCost]:
-    """Bits that each weight and each time tensor costs, scales included, by encoding them again."""
+def segment_cost(segment: Segment, header: Header) -> SegmentCost:
+    """What each weight and each time tensor costs, by encoding them again."""
     graph = header.graphs[segment.graph]
-    arrays, axes = _stream_layout(segment)
-    encoded = encode_tensors(arrays, axes)
-    costs = []
-    count = len(segment.weights)
-    for i, (port, tensor) in enumerate(zip(graph.weights, segment.weights, strict=True)):
-        bits = encoded.bits[i] + encoded.bits[count + i]
-        costs.append(TensorCost(port.name, tensor.shape, bits, encoded.models[i]))
+    encoded = encode_tensors(*_stream_layout(segment))
     with_data = [(p, t.data) for p, t in zip(graph.inputs, segment.time_tensors, strict=True) if t.data is not None]
+    count, size = len(segment.weights), len(encoded.data)
+    costs = []
+    for i, (port, tensor) in enumerate(zip(graph.weights, segment.weights, strict=True)):
+        part = (encoded.bits[i], encoded.table_bits[i], encoded.models[i])
+        costs.append(_cost(port, tensor, [part], encoded.bits[count + i]))
     for i, (port, data) in enumerate(with_data):
-        starts = range(0, data.shape[0], SLICES_PER_BLOB)
-        parts = [encode_tensors([data.values[s : s + SLICES_PER_BLOB]], [data.axis or None]) for s in starts]
-        bits = sum(p.bits[0] for p in parts) + encoded.bits[2 * count + i]
-        costs.append(TensorCost(port.name, data.shape, bits, parts[0].models[0]))
-    return costs
+        blobs = _encode_slices(data)
+        size += sum(len(blob.data) for blob in blobs)
+        parts = [(blob.bits[0], blob.table_bits[0], blob.models[0]) for blob in blobs]
+        costs.append(_cost(port, data, parts, encoded.bits[2 * count + i]))
+    return SegmentCost(tuple(costs), size)
+
+
+def _encode_slices(data: QuantTensor) -> list[EncodedTensors]:
+    """The integers of a time tensor in blobs of a few slices."""
+    starts = range(0, data.shape[0], SLICES_PER_BLOB)
+    return [encode_tensors([data.values[s : s + SLICES_PER_BLOB]], [data.axis or None]) for s in starts]
+
+
+def _cost(port: Port, tensor: QuantTensor, parts: Sequence[tuple[float, float, str]], scale_bits: float) -> TensorCost:
+    """parts: bits, table bits and coder of each blob that holds some of the tensor's integers."""
+    bits, table_bits = sum(p[0] for p in parts), sum(p[1] for p in parts)
+    zeros = float(np.mean(tensor.values == 0)) if tensor.values.size else 0.0
+    return TensorCost(port.name, tensor.shape, bits + scale_bits, scale_bits, table_bits, zeros, parts[0][2])
 
 
 def _stream_layout(segment: Segment) -> tuple[list[IntArray], list[int | None]]:

@@ -116,7 +116,7 @@ class TensorModel:
 class Fit:
     """The chosen model of a tensor with its parameter residuals, its symbols, its low parts, and their bits.
 
-    The bits count all of those, but not the header.
+    The bits count all of those, but not the header; side: those of the parameters.
     """
 
     model: TensorModel
@@ -124,6 +124,7 @@ class Fit:
     high: Ints
     low: Ints
     bits: float
+    side: float = 0.0
 
 
 def fit_tensor(values: Ints, layout: Layout, allow_histogram: bool) -> Fit:
@@ -137,21 +138,22 @@ def fit_tensor(values: Ints, layout: Layout, allow_histogram: bool) -> Fit:
     frame = next(frame for frame in frames if np.abs(frame.split(extremes)[0]).max() <= REACH)
     high, low = frame.split(values)
     fits = [_fit_single(frame, high), _fit_rows(frame, high)] + [_fit_histogram(frame, high)] * allow_histogram
-    model, residuals, bits = min(fits, key=lambda fit: fit[2])
-    return Fit(model, residuals, high, low, bits + frame.shift * len(values))
+    # A histogram's header is 16 bits longer.
+    model, residuals, bits, side = min(fits, key=lambda fit: fit[2] + 16 * (fit[0].kind == HISTOGRAM))
+    return Fit(model, residuals, high, low, bits + frame.shift * len(values), side)
 
 
-def _fit_single(frame: TensorModel, high: Ints) -> tuple[TensorModel, Ints, float]:
+def _fit_single(frame: TensorModel, high: Ints) -> tuple[TensorModel, Ints, float, float]:
     """Choose one Gaussian level for the tensor."""
     level, bits = _best_level(high)
-    return replace(frame, base=level), np.zeros(frame.layout.rows, np.int64), bits
+    return replace(frame, base=level), np.zeros(frame.layout.rows, np.int64), bits, 0.0
 
 
-def _fit_rows(frame: TensorModel, high: Ints) -> tuple[TensorModel, Ints, float]:
+def _fit_rows(frame: TensorModel, high: Ints) -> tuple[TensorModel, Ints, float, float]:
     """Choose a Gaussian level for each row, counting what the levels themselves cost."""
     rows = frame.layout.rows
     if rows == 1 or len(high) < _MIN_ROW * rows:
-        return frame, np.zeros(rows, np.int64), np.inf
+        return frame, np.zeros(rows, np.int64), np.inf, 0.0
     costs = gaussian_bits(frame.layout.by_row(high))
     levels = costs.argmin(axis=1)
     base = _median(levels)
@@ -160,17 +162,17 @@ def _fit_rows(frame: TensorModel, high: Ints) -> tuple[TensorModel, Ints, float]
     levels = (costs + costs_of_level).argmin(axis=1)
     spread, side = _best_level(levels - base)
     bits = float(np.take_along_axis(costs, levels[:, None], axis=1).sum()) + side
-    return replace(frame, base=base, spread=spread), levels - base, bits
+    return replace(frame, base=base, spread=spread), levels - base, bits, side
 
 
-def _fit_histogram(frame: TensorModel, high: Ints) -> tuple[TensorModel, Ints, float]:
-    """Fit a histogram; its header is 16 bits longer than that of a Gaussian, which is counted."""
+def _fit_histogram(frame: TensorModel, high: Ints) -> tuple[TensorModel, Ints, float, float]:
+    """Fit a histogram."""
     low, logs = fit_histogram(high)
     residuals = np.diff(logs, prepend=logs[0])
     spread, side = _best_level(residuals)
     model = replace(frame, kind=HISTOGRAM, base=int(logs[0]), spread=spread, low=low, bins=len(logs))
     lengths = histogram_table(low, logs).code_lengths()[0]
-    return model, residuals, float(lengths[high + REACH].sum()) + side + 16
+    return model, residuals, float(lengths[high + REACH].sum()) + side, side
 
 
 def _best_level(symbols: Ints) -> tuple[int, float]:

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tests.bench.compression_curves.table import compression_table
+
 ROOT = Path(__file__).parents[2]
 RESULTS = Path(__file__).parent / "results"
 _MARK = re.compile(r"(<!-- table (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -59,7 +61,30 @@ def entropy_table() -> str:
     return "\n".join(lines)
 
 
-TABLES: dict[str, Callable[[], str]] = {"demo": demo_table, "entropy": entropy_table}
+def mutations_table() -> str:
+    """What became of mutated files: those whose checksums were left alone, and those that were signed again."""
+    lines = [
+        "| mutated files | refused | played as before | refused for the thumbnail | other frames | failures "
+        "| slowest | memory |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|",
+    ]
+    counts = ("refused", "identical", "wrong_picture_refused", "decoded_resigned", "failures")
+    for record in results("mutations"):
+        for anew, name in ((False, "checksums as they were"), (True, "checksums or digests made anew")):
+            rows = [r for r in record["rows"] if r["checksums_made_anew"] is anew]
+            sums = " | ".join(f"{sum(r[key] for r in rows):,}" for key in counts)
+            slowest, files = max(r["slowest_ms"] for r in rows), sum(r["files"] for r in rows)
+            memory = max(r["peak_memory_bytes"] for r in rows) / 1e6
+            lines.append(f"| {files:,} with {name} | {sums} | {slowest:.0f} ms | {memory:.0f} MB |")
+    return "\n".join(lines)
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "compression": lambda: compression_table(results("compression_curves")),
+    "demo": demo_table,
+    "entropy": entropy_table,
+    "mutations": mutations_table,
+}
 
 
 def rewrite(text: str) -> str:

@@ -57,7 +57,7 @@ def test_an_export_verifies_every_frame_and_keeps_its_promise(
     assert [v.target for v in report.verified] == ["cpu-int8", "cpu-fp32"]
     assert all(v.loss_db < 0.5 and not v.estimated for v in report.verified)
     assert report.bytes == (tmp_path / "v.nvb").stat().st_size
-    coded = sum(t.bits for t in report.tensors) / 8
+    coded = report.cost.ideal_bytes
     assert coded < report.bytes < coded + 3000
     with open_video(tmp_path / "v.nvb", target="cpu-fp32") as video:
         assert video.info == trained.info

@@ -32,7 +32,7 @@ def test_tables_are_those_of_the_result_files(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_every_flag_named_in_readme_exists() -> None:
-    flags = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", README)) - {"--system-site-packages", "--record"}
+    flags = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", README)) - {"--system-site-packages", "--record", "--kills"}
     scripts = Path(sys.executable).parent
     commands = [scripts / name for name in ("inr-train", "inr-export", "inr-play")]
     environment = {**os.environ, "COLUMNS": "120"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import math
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
@@ -149,6 +150,24 @@ def test_the_engine_keeps_its_weights_alive(target: str) -> None:
     assert np.array_equal(engine.run(feed)[0], embedded.run([OUTPUT], feed)[0][0])
     engine.close()
     del litter
+
+
+@pytest.mark.parametrize("target", list(TARGETS))
+def test_an_engine_owns_its_weights_until_it_is_closed(target: str) -> None:
+    """Some versions of ONNX Runtime copy them and some do not, so pixels alone do not tell."""
+    graph, time = tiny_graph(), TimeTensor("encoding", 12, levels=LEVELS)
+    lowered = lower(graph, random_weights(graph, 0), TARGETS[target], dict.fromkeys(graph.shapes, (-4.0, 4.0)))
+    engine = open_backend(lowered, threads=1)
+    arrays = [weakref.ref(array) for array in lowered.initializers.values()]
+    assert len(arrays) >= 6
+    del lowered
+    gc.collect()
+    assert all(array() is not None for array in arrays)
+    engine.close()
+    gc.collect()
+    assert all(array() is None for array in arrays)
+    with pytest.raises(BackendError):
+        engine.run({"x0": time.sample(3.0)})
 
 
 def test_a_closed_video_says_so(tiny_nvb_two_segments: Path) -> None:

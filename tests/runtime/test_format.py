@@ -27,7 +27,7 @@ from inr_runtime.errors import (
 )
 from inr_runtime.format import NvbReader, write_nvb
 from inr_runtime.info import VideoInfo
-from inr_runtime.segment import Segment, tensor_costs
+from inr_runtime.segment import Segment, segment_cost
 
 TWO = (7, 5)
 
@@ -128,7 +128,7 @@ def test_every_field_of_a_segment_survives(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_costs_of_tensors_add_up_to_the_segments(name: str) -> None:
     with NvbReader(FOLDER / name) as reader:
-        costs = [tensor_costs(reader.segment(i), reader.header) for i in range(len(reader.index))]
+        costs = [segment_cost(reader.segment(i), reader.header).tensors for i in range(len(reader.index))]
         sizes = [entry.length for entry in reader.index]
     for segment, size in zip(costs, sizes, strict=True):
         assert size - 400 < sum(cost.bits for cost in segment) / 8 < size
@@ -276,8 +276,8 @@ def test_weights_that_are_not_those_of_the_graph_are_noticed(tiny_nvb: Path, tmp
         (b"\x89PNG\r\n\x1a\n" + bytes(99), NotNvbError),
         (b"\x89NVB\n\x1a\n" + bytes(99), NotNvbError),
         (b"\x89NVB\r\n\x1a\n", TruncatedError),
-        (b"\x89NVB\r\n\x1a\n\0\0\x01\0", TruncatedError),
-        (b"\x89NVB\r\n\x1a\n\0\0\x01\0" + bytes(40), TruncatedError),
+        (b"\x89NVB\r\n\x1a\n\0\0\x02\0", TruncatedError),
+        (b"\x89NVB\r\n\x1a\n\0\0\x02\0" + bytes(40), TruncatedError),
     ],
 )
 def test_files_that_are_something_else(data: bytes, error: type[NvbError], tmp_path: Path) -> None:

@@ -106,6 +106,18 @@ def test_macs_are_those_of_the_convolutions() -> None:
     assert tiny_graph().macs == 576 * 12 + 64 * 96 * 54 + 3 * 32 * 48 * 4
 
 
+def test_scratch_memory_is_counted_where_engines_unfold_pictures() -> None:
+    """Measured: ONNX Runtime writes a float (a byte in int8) for every number of the kernel at every pixel."""
+    one, many = Port("w", (3, 3, 1, 1)), Port("w", (3, 3, 9, 9))
+    pads = (("pads", (4, 4, 4, 4)),)
+    x = [Port("x", (1, 3, 10, 10))]
+    pictures = 2 * 1200
+    assert renumber(x, [one], {}, [Node("Conv", ("x", "w"), "e")], "e").activation_bytes == pictures
+    assert renumber(x, [many], {}, [Node("Conv", ("x", "w"), "e", pads)], "e").activation_bytes == pictures + 8 * 8100
+    unfolded = renumber(x, [many], {}, [Node("ConvTranspose", ("x", "w"), "e", pads)], "e")
+    assert unfolded.activation_bytes == pictures + 4 * 3 * 8100
+
+
 def test_activations_are_counted_while_they_are_needed() -> None:
     """x and its three copies: the second reads the first late, so three are alive at once beside x."""
     ports = [Port("x", (1, 3, 10, 10))]
@@ -193,6 +205,10 @@ def test_what_the_dialect_does_not_name_is_dropped_when_a_graph_is_rebuilt() -> 
     model.graph.name = model.graph.doc_string = "a name"
     model.graph.node[0].name = model.graph.node[0].doc_string = "first"
     model.graph.input[0].doc_string = "the input"
+    for message in (model.graph, model.graph.node[0], model.graph.input[0], model.graph.initializer[0]):
+        message.metadata_props.add(key="run", value="me")
+    model.graph.node[0].device_configurations.add(configuration_id="somewhere")
+    model.configuration.add(name="somewhere", num_devices=1)
     model.graph.value_info.append(helper.make_tensor_value_info("e0", FLOAT, [7, 7]))
     data = model.SerializeToString() + b"\x9a\x3f\x04junk"  # field 1011, which no ModelProto has
     again = CanonicalGraph.from_bytes(data)

@@ -99,6 +99,30 @@ BOMBS: dict[str, tuple[Build, str]] = {
         ),
         "activation_bytes",
     ),
+    "a transposed convolution that unfolds to gigabytes": (
+        graph(Node("ConvTranspose", ("x", "w"), "e"), weights=[Port("w", (3, 3, 500, 500))]),
+        "activation_bytes",
+    ),
+    "a kernel that int8 unfolds for every pixel": (
+        graph(
+            Node("Conv", ("x", "w"), "e", (("pads", (1000,) * 4),)),
+            weights=[Port("w", (3, 3, 99, 99))],
+        ),
+        "activation_bytes",
+    ),
+    "a tensor joined with itself until its size cannot be printed": (
+        graph(*(Node("Concat", (f"e{i - 1}" if i else "x",) * 16, f"e{i}", (("axis", 2),)) for i in range(4000))),
+        r"above 2\*\*62",
+    ),
+    "a shuffle of sides without end": (
+        graph(
+            Node("Resize", ("x", "", "", "size"), "a"),
+            Node("DepthToSpace", ("a",), "b", (("blocksize", 64),)),
+            x=Port("x", (1, 3 * 64 * 64, 1, 1)),
+            constants={"size": np.array([1, 3 * 64 * 64, 1 << 60, 1 << 60])},
+        ),
+        r"above 2\*\*62",
+    ),
     "too many weights": (
         graph(Node("Relu", ("x",), "e"), weights=[Port(f"w{i}", (1,)) for i in range(4097)]),
         "tensors",
@@ -136,6 +160,24 @@ def test_every_limit_is_the_callers_and_named(limits: Limits, name: str) -> None
     assert CanonicalGraph.from_bytes(data, DEFAULT_LIMITS).macs == 12 * 24 * 72
     with pytest.raises(LimitError, match=rf"\({name}\); raise it with Limits\({name}=\.\.\.\)"):
         CanonicalGraph.from_bytes(data, limits)
+
+
+@pytest.mark.parametrize("field", [1, 5, 11, 13])
+def test_messages_in_masses_are_refused_in_little_memory(field: int) -> None:
+    """Empty nodes, constants, inputs, comments: a megabyte of them deflates to one kilobyte."""
+    masses = bytes([field << 3 | 2, 0]) * 400_000
+    size, length = len(masses), bytearray()
+    while size > 127:
+        length.append(size & 127 | 128)
+        size >>= 7
+    data = bytes_of(good()) + bytes([7 << 3 | 2, *length, size]) + masses
+    if field == 13:  # nobody reads those
+        assert CanonicalGraph.from_bytes(data).digest == CanonicalGraph.from_model(good()).digest
+        return
+    with pytest.raises(LimitError, match=r"graph_nodes|tensors"):
+        CanonicalGraph.from_bytes(data)
+    with pytest.raises(LimitError, match="graph_bytes"):
+        CanonicalGraph.from_bytes(data + bytes(DEFAULT_LIMITS.graph_bytes))
 
 
 def test_a_graph_may_be_as_deep_as_the_limit() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from onnx import helper
+from onnx import numpy_helper as np_helper
 from zoo import Model, bytes_of, model, one
 
 from inr_runtime.errors import GraphError
@@ -70,6 +71,23 @@ NODES: dict[str, tuple[Model, str]] = {
     "an operator without inputs": (model([helper.make_node("Relu", [], ["e0"])]), "found 0"),
     "too many inputs": (one("Relu", "x0 x0"), "found 2"),
     "a name from nowhere": (one("Relu", "e9"), "'e9', which no earlier node defines"),
+    "a circle of two nodes": (
+        model([helper.make_node("Relu", ["e1"], ["e0"]), helper.make_node("Relu", ["e0"], ["e1"])]),
+        "'e1', which no earlier node defines",
+    ),
+    "an operator of another framework's name": (one("PyOp", "x0"), "'PyOp' is not in the dialect"),
+    "a constant made by a node": (one("Constant", "", value_float=1.0), "'Constant' is not in the dialect"),
+    "an operator in small letters": (one("relu", "x0"), "'relu' is not in the dialect"),
+    "an operator under the default domain's other name": (one("Relu", "x0", domain="ai.onnx"), "default domain"),
+    "tensors as attribute": (one("Relu", "x0", value=np_helper.from_array(F(1))), "'value' is not in the dialect"),
+    "a tensor for a number": (one("LeakyRelu", "x0", alpha=np_helper.from_array(F(1))), "'alpha' has a kind"),
+    "floats for a number": (one("LeakyRelu", "x0", alpha=[0.5, 0.5]), "'alpha' has a kind"),
+    "texts for a text": (one("DepthToSpace", "x0", blocksize=2, mode=["DCR", "CRD"]), "'mode' has a kind"),
+    "graphs for a number": (one("LeakyRelu", "x0", alpha=[helper.make_graph([], "g", [], [])]), "'alpha' has a kind"),
+    "a very long list": (one("Transpose", "x0", perm=list(range(65))), "'perm' has a kind or size"),
+    "a very long text": (one("DepthToSpace", "x0", blocksize=2, mode="D" * 65), "'mode' has a kind or size"),
+    "a slope of infinity": (one("LeakyRelu", "x0", alpha=float("inf")), "'alpha' has a kind"),
+    "far too many inputs": (one("Concat", "x0 " * 10_000, axis=1), "found 10000"),
     "a node that reads itself": (one("Relu", "e0"), "'e0', which no earlier node defines"),
     "shapes that do not broadcast": (one("Add", "x0 w0"), "do not broadcast"),
     "a broadcast batch": (one("Add", "x0 w0", w0=(5, 8, 4, 6)), "batch of 1"),

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from zoo import FLOAT, Model, bytes_of, good, ports
@@ -90,10 +91,30 @@ def rgb_weight(m: Model) -> None:
     output("w0")(m)
 
 
+def shape_without_end(m: Model) -> None:
+    for _ in range(100_000):
+        m.graph.input[0].type.tensor_type.shape.dim.add(dim_value=1)
+
+
+def output_without_end(m: Model) -> None:
+    output("e" * 100_000)(m)
+    m.graph.output[0].type.tensor_type.elem_type = TensorProto.INT64
+
+
+def parameter(m: Model) -> None:
+    m.graph.node[2].attribute[0].CopyFrom(onnx.AttributeProto(name="alpha", ref_attr_name="a", type=0))
+
+
 MESSAGES: dict[str, tuple[Callable[[Model], Any], str]] = {
     "another opset": (lambda m: replaced(m.opset_import[0], version=21), "opset 20"),
     "another IR": (lambda m: replaced(m, ir_version=11), "IR 10"),
     "a second domain": (lambda m: m.opset_import.add(domain="com.microsoft", version=1), "opset 20"),
+    "the default domain under another name": (lambda m: replaced(m.opset_import[0], domain="ai.onnx"), "opset 20"),
+    "an opset given twice": (lambda m: m.opset_import.add(domain="", version=20), "opset 20"),
+    "an opset of the past": (lambda m: replaced(m.opset_import[0], version=-20), "opset 20"),
+    "a domain without end": (lambda m: m.opset_import.add(domain="d" * 100_000, version=1), "opset 20"),
+    "domains without end": (lambda m: m.opset_import.extend([m.opset_import[0]] * 10_000), "opset 20"),
+    "no IR": (lambda m: m.ClearField("ir_version"), "IR 10"),
     "no opset": (lambda m: m.ClearField("opset_import"), "opset 20"),
     "functions": (function, "functions"),
     "metadata": (lambda m: m.metadata_props.add(key="run", value="me"), "metadata"),
@@ -129,6 +150,27 @@ MESSAGES: dict[str, tuple[Callable[[Model], Any], str]] = {
     "integers as input": (port_type(TensorProto.INT64), "float32 tensor"),
     "halves as input": (port_type(TensorProto.FLOAT16), "float32 tensor"),
     "truth as input": (port_type(TensorProto.BOOL), "float32 tensor"),
+    "a sparse tensor as input": (lambda m: m.graph.input[0].type.sparse_tensor_type.shape.Clear(), "float32 tensor"),
+    "an optional as input": (lambda m: m.graph.input[0].type.optional_type.elem_type.Clear(), "float32 tensor"),
+    "a map as input": (lambda m: replaced(m.graph.input[0].type.map_type, key_type=7), "float32 tensor"),
+    "an input of no type": (lambda m: m.graph.input[0].ClearField("type"), "float32 tensor"),
+    "complex numbers as input": (port_type(TensorProto.COMPLEX64), "float32 tensor"),
+    "quarter bytes as input": (port_type(TensorProto.INT4), "float32 tensor"),
+    "an input of an unknown type": (port_type(999), "float32 tensor"),
+    "a shape without end": (shape_without_end, "static positive shape"),
+    "an output under a name without end": (output_without_end, "expected a float32 tensor"),
+    "a constant of eighths": (constant(1, tensor(kind=TensorProto.FLOAT8E4M3FN, raw_data=b"1")), "float32 or int64"),
+    "a constant of an unknown type": (constant(1, tensor(kind=999, raw_data=b"1")), "float32 or int64"),
+    "a constant with too much data": (constant(1, tensor(raw_data=bytes(400))), "malformed"),
+    "a node without an operator": (lambda m: m.graph.node[0].ClearField("op_type"), "operator '' is not"),
+    "nobody's attribute": (lambda m: m.graph.node[2].attribute[0].ClearField("name"), "attribute '' is not"),
+    "an attribute of no kind": (lambda m: m.graph.node[2].attribute[0].ClearField("type"), "'alpha' has a kind"),
+    "a function's parameter as attribute": (parameter, "'alpha' has a kind"),
+    "an input given twice": (lambda m: m.graph.input.append(m.graph.input[0]), "not canonical"),
+    "external data of no place": (
+        lambda m: replaced(m.graph.initializer[1], data_location=TensorProto.EXTERNAL),
+        "external data",
+    ),
     "a sequence as input": (lambda m: m.graph.input[0].type.sequence_type.elem_type.Clear(), "float32 tensor"),
     "a weight of rank 7": (lambda m: m.graph.input[2].CopyFrom(ports(w1=(1,) * 7)[0]), "static positive shape"),
     "integers as output": (

@@ -64,13 +64,14 @@ def payload(
     thumbnail: tuple[int, int, int] = (0, 1, 1),
     axis: int = 255,
     count: int | None = None,
+    code: int = 0,
 ) -> bytes:
-    """A segment whose integers are all 0; what its time tensors say stands in `heads`."""
+    """A segment whose integers are all 0 but its scale codes; what its time tensors say stands in `heads`."""
     frame, width, height = thumbnail
     writer = Writer().varint(number).varint(0).varint(frames).raw(bytes(16)).raw(graph.digest).raw(bytes(16))
     writer.varint(frame).raw(bytes([width, height])).raw(bytes(width * height * 3)).raw(bytes([axis]))
     writer.varint(len(heads) if count is None else count).raw(b"".join(heads))
-    zeros = [np.zeros(3, np.int32), np.zeros(1, np.int32), *[np.zeros(1, np.int32)] * len(heads)]
+    zeros = [np.zeros(3, np.int32), np.full(1, code, np.int32), *[np.zeros(1, np.int32)] * len(heads)]
     writer.blob(encode_tensors(zeros, [None] * len(zeros)).data)
     for _ in heads:
         writer.blob(encode_tensors([np.zeros(1, np.int32)], [None]).data)
@@ -100,11 +101,18 @@ BENT = {
     "too wide a window": (payload(graph_of(), time_head((3, 2, 2), rule=3, window=65)), "65 is above 64"),
     "too many levels": (payload(graph_of(), time_head((3, 2, 2), levels=2000)), "2000 is above 1024"),
     "an encoding of another shape": (payload(graph_of(), time_head((), rule=0, levels=4)), "sampling gives"),
+    "an offset without end": (payload(graph_of(), time_head((3, 2, 2), offset=-math.inf)), "finite"),
+    "no stride": (payload(graph_of(), time_head((3, 2, 2), stride=0.0)), "out of range"),
+    "a stride that is none": (payload(graph_of(), time_head((3, 2, 2), stride=math.nan)), "finite"),
     "an offset that is none": (payload(graph_of(), time_head((3, 2, 2), offset=math.nan)), "finite"),
     "an endless stride": (payload(graph_of(), time_head((3, 2, 2), stride=math.inf)), "finite"),
     "time running backwards": (payload(graph_of(), time_head((3, 2, 2), stride=-1.0)), "out of range"),
     "an axis outside": (payload(graph_of(), time_head((3, 2, 2), axis=4)), "axis 4 does not fit"),
     "a weight's axis outside": (payload(graph_of(), GOOD_HEAD, axis=3), "axis 3 does not fit"),
+    "a scale of nothing": (payload(graph_of(), GOOD_HEAD, code=-64 * 40 - 1), "scale codes must lie"),
+    "a scale without end": (payload(graph_of(), GOOD_HEAD, code=64 * 24 + 1), "scale codes must lie"),
+    "a scale that is no number": (payload(graph_of(), GOOD_HEAD, code=2**31 - 1), "scale codes must lie"),
+    "a scale turned around": (payload(graph_of(), GOOD_HEAD, code=-(2**31)), "scale codes must lie"),
     "an unknown graph": (payload(graph_of(), GOOD_HEAD, number=1), "1 is above 0"),
     "no frames": (payload(graph_of(), GOOD_HEAD, frames=0), "thumbnail is outside"),
     "a thumbnail of a later frame": (payload(graph_of(), GOOD_HEAD, thumbnail=(9, 1, 1)), "thumbnail is outside"),
@@ -122,9 +130,11 @@ def test_a_segment_is_refused_for(name: str) -> None:
     data, reason = BENT[name]
     tracemalloc.start()
     try:
-        with pytest.raises(NvbError, match=reason):
+        with pytest.raises(NvbError, match=reason) as caught:
             decode_segment(data, header_of(graph_of()), DEFAULT_LIMITS)
         assert tracemalloc.get_traced_memory()[1] < 4_000_000
+        assert len(str(caught.value)) < 400
+        assert str(caught.value).isprintable()
     finally:
         tracemalloc.stop()
 

@@ -137,6 +137,22 @@ def test_lane_counts_are_bounded(lanes_log2: int) -> None:
         decode_symbols(bytes([lanes_log2]) + bytes(8 * MAX_LANES), rows, tables)
 
 
+def test_a_few_bytes_cannot_keep_a_reader_busy_for_hours() -> None:
+    """Certain symbols cost nothing; in one lane, the 200 million that a file may hold would take an hour."""
+    tables = FrequencyTables(np.array([[TOTAL]]), 0)
+    data = encode_symbols(np.zeros(4, int), np.zeros(4, int), tables)
+    assert len(data) == 5
+    with pytest.raises(FormatError, match=r"2\*\*0 lanes for 200000000 symbols"):
+        decode_symbols(data, np.broadcast_to(np.uint16(0), 200_000_000), tables)
+
+
+@pytest.mark.parametrize("n", [1, 8191, 8192, 16_384, 16_385, 100_000, 1 << 20])
+def test_what_is_written_has_lanes_enough_to_be_read(n: int) -> None:
+    """However cheap the symbols are."""
+    tables, zeros = FrequencyTables(np.array([[TOTAL]]), 0), np.zeros(n, int)
+    assert decode_symbols(encode_symbols(zeros, zeros, tables), zeros, tables).shape == (n,)
+
+
 def test_symbols_outside_their_table_are_refused() -> None:
     _, _, tables = example(0)
     for symbol, row in ((-4, 0), (6, 0), (0, 5), (0, -1)):

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from inr_runtime.errors import InputError
-from inr_train.recipe import FAST_RECIPE, NERV_RECIPE, Phase, Recipe, with_quantization
+from inr_train.recipe import FAST_RECIPE, NERV_RECIPE, Phase, Recipe, with_goal
 
 
 def test_learning_rate_warms_up_then_falls_to_zero() -> None:
@@ -27,8 +27,8 @@ def test_phases_share_out_the_steps_and_branches_run_beside() -> None:
 
 
 def test_quantization_goals_change_phases_only() -> None:
-    assert [p.name for p in with_quantization(FAST_RECIPE, "none").phases] == ["fit"]
-    assert [p.quantize for p in with_quantization(FAST_RECIPE, "weights").phases] == ["none", "none", "weights"]
+    assert [p.name for p in with_goal(FAST_RECIPE, "none").phases] == ["fit"]
+    assert [p.quantize for p in with_goal(FAST_RECIPE, "weights").phases] == ["none", "none", "weights"]
 
 
 def test_round_trip_through_plain_types() -> None:

@@ -1,19 +1,14 @@
-"""`inr-train` as a user types it: inputs, exit codes, being killed, what it prints."""
+"""`inr-train` as a user types it: inputs, exit codes, what it prints."""
 
 from __future__ import annotations
 
 import json
-import os
-import resource
-import signal
 import subprocess
 import sysconfig
-import time
 from pathlib import Path
 
-import av
-import numpy as np
 import pytest
+from commands import Call
 
 from inr_train import Checkpoint
 
@@ -26,20 +21,6 @@ def command(*arguments: object) -> list[str]:
 
 def train(*arguments: object, folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command(*arguments), capture_output=True, text=True, cwd=folder, check=False)
-
-
-@pytest.fixture(scope="module")
-def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("source") / "clip.mp4"
-    y, x = np.mgrid[0:33, 0:47]
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=25, options={"crf": "10"})
-        stream.width, stream.height, stream.pix_fmt = 47, 33, "yuv444p"
-        for t in range(5):
-            frame = np.stack([x * 5, y * 7 + 5 * t, 90 + 0 * x], axis=-1).clip(0, 255).astype(np.uint8)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
-        container.mux(stream.encode())
-    return path
 
 
 def test_presets_are_listed_for_machines() -> None:
@@ -92,84 +73,12 @@ def test_the_config_can_be_changed_field_by_field(video: Path, tmp_path: Path) -
     ],
 )
 def test_bad_input_is_one_clear_line(
-    video: Path, tmp_path: Path, arguments: tuple[str, ...], code: int, word: str
+    video: Path, tmp_path: Path, call: Call, arguments: tuple[str, ...], code: int, word: str
 ) -> None:
     (tmp_path / "junk.mp4").write_bytes(b"not a video at all" * 99)
     (tmp_path / "there.pt").write_bytes(b"mine")
-    done = train(*(video if a == "VIDEO" else a for a in arguments), folder=tmp_path)
-    assert done.returncode == code, done.stderr
-    assert word in done.stderr
-    assert "Traceback" not in done.stderr
+    found, _, words = call("inr-train", *(video if a == "VIDEO" else a for a in arguments))
+    assert found == code, words
+    assert word in words
+    assert "Traceback" not in words
     assert (tmp_path / "there.pt").read_bytes() == b"mine"
-
-
-def _start(video: Path, folder: Path, *extra: str) -> subprocess.Popen[str]:
-    arguments = command(video, "-o", "m.pt", *SMALL, "--epochs", "60", "--log", "log.jsonl", *extra)
-    return subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, cwd=folder)
-
-
-def _wait_for_rows(folder: Path, rows: int, saved: bool = False) -> None:
-    log, last = folder / "log.jsonl", folder / "m.last.pt"
-    for _ in range(1200):
-        if log.exists() and log.read_text().count("\n") >= rows and (last.exists() or not saved):
-            return
-        time.sleep(0.05)
-    raise AssertionError("training did not get going in a minute")
-
-
-def test_ctrl_c_saves_and_prints_the_resume_command(video: Path, tmp_path: Path) -> None:
-    whole = train(video, "-o", "whole.pt", *SMALL, "--epochs", 60, folder=tmp_path)
-    assert whole.returncode == 0, whole.stderr
-    process = _start(video, tmp_path)
-    _wait_for_rows(tmp_path, 3)
-    process.send_signal(signal.SIGINT)
-    _, words = process.communicate(timeout=60)
-    assert process.returncode == 130, words
-    assert "to go on: inr-train" in words
-    assert "--resume" in words
-    assert (tmp_path / "m.last.pt").exists()
-    assert not (tmp_path / "m.pt").exists()
-    other = train(video, "-o", "m.pt", "--resume", "--epochs", 61, folder=tmp_path)
-    assert other.returncode == 2
-    assert "60 epochs" in other.stderr
-    resumed = train(video, "-o", "m.pt", "--resume", folder=tmp_path)
-    assert resumed.returncode == 0, resumed.stderr
-    _assert_same(tmp_path / "m.pt", tmp_path / "whole.pt")
-
-
-@pytest.mark.parametrize("rows", [1, 8])
-def test_kill_9_resumes_to_the_same_result(video: Path, tmp_path: Path, rows: int) -> None:
-    train(video, "-o", "whole.pt", *SMALL, "--epochs", 60, folder=tmp_path)
-    process = _start(video, tmp_path, "--save-every", "0")
-    _wait_for_rows(tmp_path, rows, saved=True)
-    os.kill(process.pid, signal.SIGKILL)
-    process.communicate(timeout=60)
-    assert not (tmp_path / "m.pt").exists()
-    assert (tmp_path / "m.last.pt").exists()
-    resumed = train(video, "-o", "m.pt", "--resume", folder=tmp_path)
-    assert resumed.returncode == 0, resumed.stderr
-    _assert_same(tmp_path / "m.pt", tmp_path / "whole.pt")
-
-
-def _assert_same(first: Path, second: Path) -> None:
-    a, b = Checkpoint.load(first), Checkpoint.load(second)
-    for name, weight in a.weights.items():
-        assert np.array_equal(weight.numpy(), b.weights[name].numpy()), name
-    assert a.ranges == b.ranges
-
-
-def _small_disk() -> None:
-    """In the child: every file ends at 20 kB, with the error that a full disk gives."""
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
-
-
-def test_a_full_disk_is_one_line_and_leaves_what_was_there(video: Path, tmp_path: Path) -> None:
-    (tmp_path / "m.pt").write_bytes(b"mine")
-    arguments = command(video, "-o", "m.pt", "-y", *SMALL, "--epochs", "1")
-    done = subprocess.run(arguments, capture_output=True, text=True, cwd=tmp_path, preexec_fn=_small_disk, check=False)
-    assert done.returncode == 1, done.stderr
-    assert "cannot write m.pt" in done.stderr
-    assert "Traceback" not in done.stderr
-    assert (tmp_path / "m.pt").read_bytes() == b"mine"
-    assert [p.name for p in tmp_path.iterdir()] == ["m.pt"]

@@ -92,7 +92,7 @@ def save_dict(path: Path, data: Mapping[str, Any]) -> None:
             torch.save(_plain(data), temporary)
         except RuntimeError as error:
             raise OSError(None, str(error).splitlines()[0]) from error
-        with open(temporary, "rb") as file:
+        with open(temporary, "r+b") as file:  # Windows flushes only what may be written
             os.fsync(file.fileno())
 
 

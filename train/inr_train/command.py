@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import sys
 from collections.abc import Iterator
@@ -25,9 +26,9 @@ from inr_train.loop import fit
 from inr_train.losses import LOSSES
 from inr_train.models import MODELS
 from inr_train.presets import describe_presets
-from inr_train.recipe import QUANTIZE, Recipe
+from inr_train.recipe import MAX_SPARSITY, QUANTIZE, RECIPES, Recipe
 from inr_train.runlog import Progress
-from inr_train.start import Estimate, choose_preset, last_path
+from inr_train.start import Estimate, choose_preset, default_recipe, last_path
 
 
 def reading_options(function: Any) -> Any:
@@ -71,8 +72,8 @@ def read_options(**given: Any) -> ReadOptions:
 
 
 TRAINING_DEFAULTS: dict[str, Any] = {
-    **dict.fromkeys(("epochs", "batch_size", "lr", "loss", "alpha", "log")),
-    **{"preset": "auto", "seed": 0, "device": "auto", "amp": "auto", "overrides": (), "save_every": 30.0},
+    **dict.fromkeys(("epochs", "recipe", "batch_size", "lr", "loss", "alpha", "log", "bits", "origin", "prune_power")),
+    **{"preset": "auto", "seed": 0, "device": "auto", "amp": "auto", "overrides": (), "save_every": 30.0, "prune": 0.0},
 }
 """What `train_with_progress` takes for options that a caller has no opinion on."""
 
@@ -84,13 +85,20 @@ TRAINING_DEFAULTS: dict[str, Any] = {
 )
 @click.option("--preset", default="auto", show_default=True, help="Size of the network; see --list-presets.")
 @click.option("--list-presets", is_flag=True, help="Show all presets for --size and --frames, and stop.")
+@click.option("--recipe", help=f"{', '.join(RECIPES)}, or a JSON file of inr-train --json (default: the preset's).")
 @click.option("--epochs", type=click.IntRange(1), help="Passes over the video (default: the preset's).")
 @click.option("-b", "--batch-size", type=click.IntRange(1), help="Frames per step (default: the preset's).")
 @click.option("--lr", type=float, help="Peak learning rate (default: the preset's).")
 @click.option("--loss", type=click.Choice(list(LOSSES)), help="Loss (default: the preset's).")
 @click.option("--alpha", type=float, help="Weight of the first term of a mixed loss.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a field of the network's config.")
-@click.option("--quantize", type=click.Choice(QUANTIZE), default="int8", show_default=True, help="Train for this file.")
+@click.option("--quantize", type=click.Choice(QUANTIZE), help="Train for this file (default: the recipe's, int8).")
+@click.option("--bits", type=click.IntRange(2, 8), help="Bits of the weights in the file (default: 8).")
+@click.option(
+    "--prune", type=click.FloatRange(0, MAX_SPARSITY), default=0.0, help="Share of weights to prune, 0.4 say."
+)
+@click.option("--prune-power", type=float, help="0: by magnitude (default), 0.5: adaptively, by |w|/count^0.5.")
+@click.option("--from", "origin", type=click.Path(path_type=Path), help="Fine-tune this model.pt, in a shorter run.")
 @reading_options
 @click.option(
     "--seed", type=click.IntRange(0, 2**31), default=0, show_default=True, help="Seed of weights and frame order."
@@ -120,8 +128,9 @@ def command(video: str | None, list_presets: bool, as_json: bool, quiet: bool, *
 
 def train_with_progress(clip: Clip, output: Path, quiet: bool, **given: Any) -> Checkpoint:
     """`fit` with a line before, a progress line during and two lines after it."""
-    preset = choose_preset(clip, given["preset"])
-    recipe = _recipe(preset.recipe, given)
+    origin = Checkpoint.load(given["origin"]) if given["origin"] else None
+    preset = choose_preset(clip, given["preset"], origin)
+    recipe = _recipe(default_recipe(preset, origin), given)
     with StatusLine("inr-train", quiet) as status, _resume_line(output):
         checkpoint = fit(
             clip,
@@ -130,6 +139,8 @@ def train_with_progress(clip: Clip, output: Path, quiet: bool, **given: Any) -> 
             recipe=recipe,
             config=_overrides(preset.family, given["overrides"]),
             quantize=given["quantize"],
+            sparsity=given["prune"],
+            origin=origin,
             seed=given["seed"],
             device=given["device"],
             threads=given["threads"],
@@ -157,31 +168,51 @@ def _resume_line(output: Path) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         if last_path(output).exists():
-            arguments = [a for a in sys.argv[1:] if a not in ("--resume", "-y", "--overwrite")]
-            again = [] if Path(sys.argv[0]).name == "inr-export" else ["--resume"]
-            say(f"\nstopped; to go on: {shlex.join([Path(sys.argv[0]).name, *arguments, *again])}")
+            arguments = [a for a in sys.argv[1:] if a != "--resume"]
+            say(f"\nstopped; to go on: {shlex.join([Path(sys.argv[0]).name, *arguments, '--resume'])}")
         raise
 
 
 def report(checkpoint: Checkpoint) -> dict[str, Any]:
     """The JSON of `inr-train --json`."""
-    names = ("preset", "parameters", "psnr_db", "psnr_8bit_db", "psnr_float_db", "train_seconds", "device")
+    names = ("preset", "parameters", "sparsity", "psnr_db", "psnr_8bit_db", "psnr_float_db", "train_seconds", "device")
     facts = {name: checkpoint.report[name] for name in names}
     info = checkpoint.info
     size = {"width": info.width, "height": info.height, "frames": info.frame_count}
-    return {**facts, **size, "model": checkpoint.model, "epochs": checkpoint.recipe["epochs"], "seed": checkpoint.seed}
+    fixed = {"model": checkpoint.model, "epochs": checkpoint.recipe["epochs"], "seed": checkpoint.seed}
+    return {**facts, **size, **fixed, "weight_bits": checkpoint.weight_bits, "recipe": dict(checkpoint.recipe)}
+
+
+_RECIPE_FIELDS = {"lr": "learning_rate", "bits": "weight_bits"}
+"""Fields of the recipe by the options that set them, where the names differ."""
 
 
 def _recipe(recipe: Recipe, given: dict[str, Any]) -> Recipe | None:
-    """The preset's recipe with what the command line changes; None where it changes nothing."""
-    names = {"batch_size": "batch_size", "lr": "learning_rate", "loss": "loss", "alpha": "alpha"}
-    changed = {field: given[option] for option, field in names.items() if given[option] is not None}
+    """The preset's or the named recipe with what the command line changes; None where it changes nothing."""
+    options = ("batch_size", "lr", "loss", "alpha", "bits", "prune_power")
+    changed = {_RECIPE_FIELDS.get(o, o): given[o] for o in options if given[o] is not None}
     if given["amp"] != "auto":
         changed["dtype"] = {"off": "fp32", "bf16": "bf16"}[given["amp"]]
+    named = _named_recipe(given["recipe"]) if given["recipe"] else recipe
     try:
-        return replace(recipe, **changed) if changed else None
+        return replace(named, **changed) if changed or given["recipe"] else None
     except ValueError as error:
         raise UsageError(str(error)) from error
+
+
+def _named_recipe(name: str) -> Recipe:
+    """A recipe of `RECIPES`, or that of a JSON file: a recipe itself, or an object with one as its `recipe`."""
+    if name in RECIPES:
+        return RECIPES[name]
+    try:
+        data = json.loads(Path(name).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"--recipe {name}: neither one of {', '.join(RECIPES)} nor a JSON file that can be read"
+        ) from error
+    if not isinstance(data, dict):
+        raise UsageError(f"--recipe {name}: expected a JSON object")
+    return Recipe.from_dict(data.get("recipe", data))
 
 
 def _overrides(family: str, pairs: tuple[str, ...]) -> dict[str, Any]:

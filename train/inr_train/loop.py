@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,14 @@ import torch
 from torch import Tensor
 
 from inr_runtime.errors import InrError, UsageError
-from inr_runtime.files import check_output
+from inr_runtime.files import check_output, remove_leftovers
 from inr_train.checkpoint import Checkpoint, versions
 from inr_train.clip import Clip
 from inr_train.evaluate import evaluate
+from inr_train.keep import keep_model, keep_state
+from inr_train.lock import held
 from inr_train.losses import LOSSES
+from inr_train.pruning import apply_masks, mask_gradients, prune, sparsity_of
 from inr_train.recipe import Recipe
 from inr_train.run import Run, Saver, deferred_interrupts
 from inr_train.runlog import Progress, RunLog
@@ -29,6 +32,7 @@ from inr_train.start import (
     choose_device,
     choose_preset,
     choose_recipe,
+    default_recipe,
     last_path,
     model_config,
     resume_run,
@@ -48,7 +52,9 @@ def fit(
     epochs: int | None = None,
     recipe: Recipe | None = None,
     config: Mapping[str, Any] | None = None,
-    quantize: str = "int8",
+    quantize: str | None = None,
+    sparsity: float = 0.0,
+    origin: Checkpoint | None = None,
     seed: int = 0,
     device: str = "auto",
     threads: int = 0,
@@ -64,27 +70,30 @@ def fit(
 
     preset: see `inr_train.presets`; auto chooses by frame size. epochs, recipe: default to the preset's. config: fields
     of the model's config that replace the preset's. quantize: what the file will hold: `int8` (weights and
-    activations), `weights`, or `none` for a float model. device: auto, cpu or cuda[:N]. threads: 0 takes what is
-    faster here, all cores or one. output: where to write `model.pt`; a run that was stopped goes on from
-    `model.last.pt` beside it with resume=True. log: a JSONL file, one row per evaluation. save_every: seconds between
-    resume states. announce: called once before training. progress: called after every step; it may raise
-    `KeyboardInterrupt` to stop. The same seed gives the same weights where dtype and threads are the same: both are
-    chosen by speed unless the recipe and `threads` fix them.
+    activations), `weights`, or `none` for a float model; None leaves it to the recipe. sparsity: share of the weights
+    to prune. origin: start from this trained model instead of random weights, with a shorter recipe. device: auto, cpu
+    or cuda[:N]. threads: 0 takes what is faster here, all cores or one. output: where to write `model.pt`; a run that
+    was stopped goes on from `model.last.pt` beside it with resume=True. log: a JSONL file, one row per evaluation.
+    save_every: seconds between resume states. announce: called once before training. progress: called after every step;
+    it may raise `KeyboardInterrupt` to stop. The same seed gives the same weights where dtype and threads are the same:
+    both are chosen by speed unless the recipe and `threads` fix them.
     Raises `UsageError` or `InputError` on bad arguments, `InrError` where training diverges or memory runs out.
     """
     path = Path(output) if output is not None else None
-    _check_outputs(path, Path(log) if log else None, overwrite, resume)
     place = choose_device(device)
     frames = torch.from_numpy(clip.frames).permute(0, 3, 1, 2).to(place)
-    chosen = choose_preset(clip, preset)
-    wanted = choose_recipe(clip, recipe or chosen.recipe, epochs, quantize, threads)
-    before = torch.get_num_threads()
-    try:
+    chosen = choose_preset(clip, preset, origin)
+    goal = (quantize, sparsity, origin is not None)
+    wanted = choose_recipe(clip, recipe or default_recipe(chosen, origin), epochs, goal, threads)
+    with held(path), _explained():
+        _check_outputs(path, Path(log) if log else None, overwrite, resume)
         if resume and path is not None:
             run = resume_run(last_path(path), clip, place)
-            check_resumed(run, preset, epochs, wanted if recipe else None, config or {})
+            check_resumed(run, preset, epochs, wanted if recipe or quantize or sparsity else None, config or {})
         else:
-            run = start_run(clip, chosen, model_config(clip, chosen, config or {}), wanted, seed, place, frames)
+            fields = model_config(clip, chosen, config or {}, origin)
+            run = start_run(clip, chosen, fields, wanted, seed, place, frames, origin)
+            _forget(path)
         if announce:
             announce(Estimate.of(run, frames))
         saver = Saver(path and last_path(path), save_every)
@@ -92,37 +101,42 @@ def fit(
             _train(run, frames, saver, run_log, progress)
         checkpoint = _finished(run, clip)
         if path is not None:
-            _store(checkpoint, path, run, saver)
+            keep_model(checkpoint, path, run, saver)
+    return checkpoint
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Say what to do where the device has too little memory, and give back the number of threads."""
+    before = torch.get_num_threads()
+    try:
+        yield
     except torch.OutOfMemoryError as error:
         raise InrError("the device has too little memory; use a smaller --preset, --size or --device cpu") from error
     finally:
         torch.set_num_threads(before)
-    return checkpoint
 
 
 def _check_outputs(path: Path | None, log: Path | None, overwrite: bool, resume: bool) -> None:
-    if path is None:
-        if resume:
-            raise UsageError("resuming needs the output of the run")
-        return
-    check_output(path, overwrite)
+    if path is None and resume:
+        raise UsageError("resuming needs the output of the run")
     if log is not None:
         check_output(log, overwrite or resume)
-    if not resume and last_path(path).exists():
-        if not overwrite:
-            raise UsageError(f"{last_path(path)} holds an unfinished run; go on with --resume or start again with -y")
-        last_path(path).unlink()
+        if path is not None and log.resolve() in (path.resolve(), last_path(path).resolve()):
+            raise UsageError(f"{log} cannot be both the log and the model; choose another --log")
+    if path is None:
+        return
+    check_output(path, overwrite)
+    if not resume and not overwrite and last_path(path).exists():
+        raise UsageError(f"{last_path(path)} holds an unfinished run; go on with --resume or start again with -y")
+    for output in (path, last_path(path)):
+        remove_leftovers(output)
 
 
-def _store(checkpoint: Checkpoint, path: Path, run: Run, saver: Saver) -> None:
-    """Write the model; if that fails the finished run is in the resume state."""
-    try:
-        checkpoint.save(path)
-    except InrError:
-        with contextlib.suppress(InrError):
-            saver.save(run, now=True)
-        raise
-    last_path(path).unlink(missing_ok=True)
+def _forget(path: Path | None) -> None:
+    """Give up the unfinished run that was here; not before the new one is known to start."""
+    if path is not None:
+        last_path(path).unlink(missing_ok=True)
 
 
 def _train(run: Run, frames: Tensor, saver: Saver, log: RunLog, progress: Callable[[Progress], None] | None) -> None:
@@ -152,8 +166,8 @@ def _train(run: Run, frames: Tensor, saver: Saver, log: RunLog, progress: Callab
                     if progress:
                         progress(Progress.of(run, len(frames), run.loss))
                     check_interrupt()
-                except KeyboardInterrupt:
-                    saver.save(run, now=True)
+                except BaseException:  # Ctrl-C, or who watches has gone
+                    keep_state(run, saver)
                     raise
                 saver.save(run)
             _end_phase(run, begin)
@@ -173,11 +187,13 @@ def _step(run: Run, inputs: tuple[Tensor, ...], frames: Tensor) -> float:
     loss = LOSSES[recipe.loss](recipe.alpha)(prediction.float(), target)
     run.optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
+    mask_gradients(run.model, run.masks)
     norm = torch.nn.utils.clip_grad_norm_(run.network.parameters(), recipe.clip_norm)
     value, size = float(loss.detach()), float(norm)
     if not (math.isfinite(value) and math.isfinite(size)):
         return math.nan
     run.optimizer.step()
+    apply_masks(run.model, run.masks)
     return value
 
 
@@ -198,9 +214,12 @@ def _interval(run: Run, count: int) -> int:
 
 def _begin_phase(run: Run, inputs: tuple[Tensor, ...]) -> None:
     run.best, run.good = {}, None
-    if run.recipe.phases[run.phase].branch:
+    phase = run.recipe.phases[run.phase]
+    if phase.branch:
         run.trunk = None
         run.trunk = run.snapshot()
+    if phase.sparsity:
+        run.masks = prune(run.model, phase.sparsity, run.recipe.prune_power)
     run.enter_phase(inputs)
 
 
@@ -257,10 +276,11 @@ def _finished(run: Run, clip: Clip) -> Checkpoint:
     report = dict(run.report)
     ranges = {k: (v[0], v[1]) for k, v in report.pop("ranges", {}).items()}
     final, reference = report.pop("final"), report.pop("float", None)
-    quantized = run.recipe.phases[-1].quantize != "none"
-    float_db = reference["psnr_db"] if reference else None if quantized else final["psnr_db"]
+    compressed = run.masks or run.recipe.phases[-1].quantize != "none"
+    float_db = final["psnr_db"] if not compressed else reference["psnr_db"] if reference else None
     report |= final
-    report |= {"psnr_float_db": float_db, "train_seconds": run.elapsed, "device": str(run.device), "curve": run.rows}
+    report |= {"psnr_float_db": float_db, "sparsity": sparsity_of(run.model) if run.masks else 0.0}
+    report |= {"train_seconds": run.elapsed, "device": str(run.device), "curve": run.rows}
     return Checkpoint(
         model=run.name,
         config=run.config,

@@ -11,6 +11,9 @@ from inr_runtime.errors import InputError
 from inr_train.losses import LOSSES
 
 QUANTIZE = ("none", "weights", "int8")
+MAX_SPARSITY = 0.99
+PRUNED_SHARE = 0.3
+"""Of the steps without quantization: how many come after pruning."""
 
 
 @dataclass(frozen=True)
@@ -19,13 +22,16 @@ class Phase:
 
     share: of all steps. quantize: what is imitated in the forward pass (`none`; `weights` as stored; `int8`: weights
     and activations as cpu-int8 computes them). branch: start from here, record the result as the float reference in
-    the report, then go back to where it started: the rest of the schedule once more without quantization.
+    the report, then go back to where it started: the rest of the schedule once more without compression. sparsity: the
+    share of the prunable weights that are zero from the beginning of this phase to the end of the run; 0 changes
+    nothing.
     """
 
     name: str
     share: float
     quantize: str = "none"
     branch: bool = False
+    sparsity: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -34,7 +40,8 @@ class Recipe:
 
     epochs: passes over the clip. batch_size: frames a step. loss and alpha: see `losses.py`. learning_rate: peak;
     linear warm-up over the share `warmup` of all steps, then cosine to zero. betas: of Adam. clip_norm: of the
-    gradient. weight_bits, bias_bits: of the stored integers. phases: shares of those that are no branches add up to 1.
+    gradient. weight_bits, bias_bits: of the stored integers. prune_power: see `pruning.py`; 0 prunes by magnitude, 0.5
+    adaptively. phases: shares of those that are no branches add up to 1.
     dtype: `bf16` (autocast) or `fp32`, "" to take the faster one here; threads: 0 likewise. Both, ms_per_step and
     ms_per_quantized_step are settled once before the first step and never measured again.
     """
@@ -51,6 +58,7 @@ class Recipe:
     clip_norm: float = 1.0
     weight_bits: int = 8
     bias_bits: int = 10
+    prune_power: float = 0.0
     dtype: str = ""
     threads: int = 0
     ms_per_step: float = 0.0
@@ -64,6 +72,8 @@ class Recipe:
             raise ValueError(f"phases must share out 1 and quantize one of {QUANTIZE}, found {self.phases}")
         if self.dtype not in ("", "bf16", "fp32"):
             raise ValueError(f"dtype {self.dtype!r} is not bf16 or fp32")
+        if any(not 0 <= p.sparsity <= MAX_SPARSITY for p in self.phases) or not 0 <= self.prune_power <= 4:
+            raise ValueError(f"sparsity lies in 0 to {MAX_SPARSITY}, the power of pruning in 0 to 4")
         if not (
             0 < self.learning_rate <= 10 and 0 <= self.alpha <= 1e3 and self.clip_norm > 0 and self.bias_bits <= 16
         ):
@@ -118,13 +128,38 @@ class Recipe:
             raise InputError(f"the recipe is not valid: {error}") from error
 
 
-def with_quantization(recipe: Recipe, kind: str) -> Recipe:
-    """The same recipe for another goal: `int8`, `weights`, or `none` for a float model only."""
-    if kind == "none":
-        return replace(recipe, phases=(Phase("fit", 1.0),))
-    return replace(
-        recipe, phases=tuple(replace(p, quantize=kind if p.quantize != "none" else "none") for p in recipe.phases)
-    )
+def with_goal(recipe: Recipe, quantize: str | None = None, sparsity: float = 0.0, trained: bool = False) -> Recipe:
+    """The same recipe for another goal, in as many steps.
+
+    quantize: `int8`, `weights`, or `none` for a float model; None leaves it. sparsity: prune so much, at once where the
+    run starts from trained weights, else when most of the fitting is done.
+    """
+    phases = recipe.phases
+    if quantize == "none":
+        kept = [p for p in phases if p.quantize == "none" and not p.branch] or [Phase("fit", 1.0)]
+        phases = tuple(replace(p, share=p.share / sum(p.share for p in kept)) for p in kept)
+    elif quantize:
+        phases = tuple(replace(p, quantize=quantize if p.quantize != "none" else "none") for p in phases)
+    if sparsity and (trained or phases[0].quantize != "none"):
+        phases = (replace(phases[0], sparsity=sparsity), *phases[1:])
+    elif sparsity:
+        phases = _pruned_late(phases, sparsity)
+    return replace(recipe, phases=phases)
+
+
+def _pruned_late(phases: tuple[Phase, ...], sparsity: float) -> tuple[Phase, ...]:
+    """Prune within the first phase; the float reference branches off before it, so that it keeps all weights."""
+    first, rest = phases[0], [p for p in phases[1:] if not p.branch]
+    fit = replace(first, share=first.share * (1 - PRUNED_SHARE))
+    reference = Phase("float reference", 1 - fit.share, branch=True)
+    return (fit, reference, Phase("prune", first.share * PRUNED_SHARE, sparsity=sparsity), *rest)
+
+
+def fine_tuning(recipe: Recipe) -> Recipe:
+    """The same recipe for weights that are trained already: a quarter of the epochs, half the learning rate."""
+    phases = (Phase("fine-tune", 0.5), Phase("int8", 0.5, quantize="int8"))
+    epochs, rate = max(1, recipe.epochs // 4), recipe.learning_rate / 2
+    return replace(recipe, name=f"{recipe.name} fine-tuning", epochs=epochs, learning_rate=rate, phases=phases)
 
 
 INT8_PHASES = (Phase("fit", 0.85), Phase("float reference", 0.15, branch=True), Phase("int8", 0.15, quantize="int8"))
@@ -143,3 +178,5 @@ NERV_RECIPE = Recipe(
     betas=(0.5, 0.999),
 )
 """The NeRV paper's training (batch 1, Adam, L1 + SSIM), with the quantization-aware tail added."""
+
+RECIPES = {r.name: r for r in (FAST_RECIPE, NERV_RECIPE)}

@@ -25,12 +25,14 @@ from inr_runtime.errors import InputError, InrError
 from inr_runtime.int8plan import Range
 from inr_train.checkpoint import VERSION, load_dict, save_dict
 from inr_train.models import VideoModel, build_model
+from inr_train.pruning import Masks
 from inr_train.quantization import QuantizedModel
 from inr_train.ranges import measure_ranges
 from inr_train.recipe import Recipe
 from inr_train.trace import Trace, trace
 
 RUN_FORMAT = "inr-run"
+_STOPS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 _CHANGING = ("phase", "step", "lr_factor", "elapsed", "loss", "report", "rows", "best", "trunk")
 
 
@@ -38,9 +40,9 @@ _CHANGING = ("phase", "step", "lr_factor", "elapsed", "loss", "report", "rows", 
 class Run:
     """A training run in memory.
 
-    phase, step: what comes next. network: the model as the current phase sees it. trunk: the snapshot that a branch
-    phase goes back to. good: the snapshot that NaN goes back to. best: PSNR and weights of the current phase's best
-    evaluation. rows: the log. loss: its running mean.
+    phase, step: what comes next. network: the model as the current phase sees it. masks: the weights that pruning left.
+    trunk: the snapshot that a branch phase goes back to. good: the snapshot that NaN goes back to. best: PSNR and
+    weights of the current phase's best evaluation. rows: the log. loss: its running mean.
     """
 
     name: str
@@ -58,6 +60,7 @@ class Run:
     report: dict[str, Any] = field(default_factory=dict)
     rows: list[dict[str, Any]] = field(default_factory=list)
     best: dict[str, Any] = field(default_factory=dict)
+    masks: Masks = field(default_factory=dict)
     trunk: dict[str, Any] | None = None
     good: dict[str, Any] | None = None
     traced: Trace | None = None
@@ -78,14 +81,16 @@ class Run:
     @classmethod
     def load(cls, path: Path, device: torch.device) -> Run:
         """The run that `save` wrote. Raises `InputError`."""
-        data = load_dict(path, RUN_FORMAT)
         try:
+            data = load_dict(path, RUN_FORMAT)
             recipe = Recipe.from_dict(data["recipe"])
             model = _placed(build_model(data["name"], data["config"]), device)
             run = cls(data["name"], data["config"], recipe, data["seed"], data["clip_hash"], device, model)
             run.restore(data["snapshot"])
             run.good = data["good"]
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        except InputError as error:
+            raise InputError(f"{error}; start again with -y") from error
+        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
             raise InputError(f"{path}: not a resume state of this version; start again with -y") from error
         return run
 
@@ -101,13 +106,16 @@ class Run:
         state = {name: copy.deepcopy(getattr(self, name)) for name in _CHANGING}
         ranges = {k: list(v) for k, v in self.ranges.items()}
         weights = {k: v.detach().cpu().clone() for k, v in self.model.state_dict().items()}
-        return {**state, "ranges": ranges, "weights": weights, "optimizer": copy.deepcopy(self.optimizer.state_dict())}
+        masks = {k: v.cpu().clone() for k, v in self.masks.items()}
+        optimizer = copy.deepcopy(self.optimizer.state_dict())
+        return {**state, "ranges": ranges, "weights": weights, "masks": masks, "optimizer": optimizer}
 
     def restore(self, snapshot: dict[str, Any]) -> None:
         """Go back to a snapshot."""
         for name in _CHANGING:
             setattr(self, name, copy.deepcopy(snapshot[name]))
         self.model.load_state_dict(snapshot["weights"])
+        self.masks = {k: v.to(self.device) for k, v in snapshot["masks"].items()}
         ranges = {k: (float(v[0]), float(v[1])) for k, v in snapshot["ranges"].items()}
         self.enter_phase(None, ranges)
         self.optimizer.load_state_dict(copy.deepcopy(snapshot["optimizer"]))
@@ -163,15 +171,15 @@ class Saver:
     """
 
     def __init__(self, path: Path | None, seconds: float) -> None:
-        self._path, self._seconds, self._saved = path, seconds, time.monotonic()
+        self.path, self._seconds, self._saved = path, seconds, time.monotonic()
         self._warned = False
 
     def save(self, run: Run, now: bool = False) -> None:
         """Write the state of `run` if it is time, or now. Only then a failure raises `InrError`."""
-        if not self._path or not (now or time.monotonic() - self._saved >= self._seconds):
+        if not self.path or not (now or time.monotonic() - self._saved >= self._seconds):
             return
         try:
-            run.save(self._path)
+            run.save(self.path)
         except InrError as error:
             if now:
                 raise
@@ -183,9 +191,10 @@ class Saver:
 
 @contextmanager
 def deferred_interrupts() -> Iterator[Callable[[], None]]:
-    """Give a function that raises `KeyboardInterrupt` if Ctrl-C or SIGTERM came since: called between steps.
+    """Give a function that raises `KeyboardInterrupt` if Ctrl-C, SIGTERM or SIGHUP came since: called between steps.
 
-    So a run is never stopped inside a step. A second Ctrl-C stops at once. Does nothing outside the main thread.
+    So a run is never stopped inside a step. A second Ctrl-C stops at once. What is ignored (nohup) stays ignored. Does
+    nothing outside the main thread.
     """
     came: list[int] = []
 
@@ -201,7 +210,8 @@ def deferred_interrupts() -> Iterator[Callable[[], None]]:
     if threading.current_thread() is not threading.main_thread():
         yield check
         return
-    before = {number: signal.signal(number, remember) for number in (signal.SIGINT, signal.SIGTERM)}
+    heard = [number for number in _STOPS if signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, remember) for number in heard}
     try:
         yield check
     finally:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -62,6 +64,7 @@ class RunLog:
     def __init__(self, path: Path | None, rows: Iterable[Mapping[str, Any]]) -> None:
         self._path, self._rows = path, list(rows)
         self._file: TextIO | None = None
+        self._warned = False
 
     def __enter__(self) -> RunLog:
         if self._path is not None:
@@ -75,10 +78,17 @@ class RunLog:
 
     def __exit__(self, *_: object) -> None:
         if self._file:
-            self._file.close()
+            with suppress(OSError):
+                self._file.close()
 
     def write(self, row: Mapping[str, Any]) -> None:
-        """Append one row and flush."""
-        if self._file:
+        """Append one row and flush. A full disk costs no more than the log: it is warned of once, and tried again."""
+        if not self._file:
+            return
+        try:
             self._file.write(json.dumps(row) + "\n")
             self._file.flush()
+        except OSError as error:
+            if not self._warned:
+                warnings.warn(f"training goes on, but {self._path} cannot be written: {error.strerror}", stacklevel=2)
+            self._warned = True

@@ -11,10 +11,12 @@ import torch
 from torch import Tensor
 
 from inr_runtime.errors import InputError, UsageError
+from inr_train.checkpoint import Checkpoint
 from inr_train.clip import Clip
 from inr_train.models import config_dict, config_value, count_parameters, meta_model
 from inr_train.presets import Preset, default_preset, estimate_bytes, preset_named
-from inr_train.recipe import Recipe, with_quantization
+from inr_train.pruning import masks_of
+from inr_train.recipe import Recipe, fine_tuning, with_goal
 from inr_train.run import Run
 from inr_train.speed import measure_speed
 
@@ -62,25 +64,52 @@ def last_path(output: Path) -> Path:
     return output.with_suffix(f".last{output.suffix}")
 
 
-def choose_preset(clip: Clip, name: str) -> Preset:
-    """The preset called `name`, or for auto the default of the clip's frame size."""
+def choose_preset(clip: Clip, name: str, origin: Checkpoint | None = None) -> Preset:
+    """The preset called `name`; for auto that of the model to start from, or the default of the clip's frame size."""
+    if origin is not None:
+        trained = str(origin.report["preset"])
+        if name not in ("auto", trained):
+            raise UsageError(f"the model to start from is a {trained}, not a {name}")
+        return preset_named(trained)
     return default_preset(clip.info.height, clip.info.width) if name == "auto" else preset_named(name)
 
 
-def choose_recipe(clip: Clip, recipe: Recipe, epochs: int | None, quantize: str, threads: int = 0) -> Recipe:
+def default_recipe(preset: Preset, origin: Checkpoint | None) -> Recipe:
+    """How a preset is trained: from random weights, or from a model."""
+    return preset.recipe if origin is None else fine_tuning(preset.recipe)
+
+
+Goal = tuple[str | None, float, bool]
+"""quantize, sparsity and trained of `with_goal`."""
+
+
+def choose_recipe(clip: Clip, recipe: Recipe, epochs: int | None, goal: Goal, threads: int = 0) -> Recipe:
     """The recipe with other epochs and goal; raises `UsageError` on contradictions."""
     if "ssim" in recipe.loss and min(clip.info.width, clip.info.height) < 11:
         raise UsageError(f"loss {recipe.loss} needs frames of at least 11x11 pixels; choose --loss l1_fft")
     try:
         recipe = replace(recipe, epochs=epochs or recipe.epochs, batch_size=min(recipe.batch_size, len(clip)))
         recipe = replace(recipe, threads=threads or recipe.threads)
-        return with_quantization(recipe, quantize)
+        return with_goal(recipe, *goal)
     except ValueError as error:
         raise UsageError(str(error)) from error
 
 
-def model_config(clip: Clip, preset: Preset, overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """The preset's config for this clip with some fields replaced; raises `UsageError` on contradictions."""
+def model_config(
+    clip: Clip, preset: Preset, overrides: Mapping[str, Any], origin: Checkpoint | None = None
+) -> dict[str, Any]:
+    """The config of `origin`, or the preset's for this clip with some fields replaced.
+
+    Raises `UsageError` on contradictions.
+    """
+    if origin is not None:
+        found = (clip.info.width, clip.info.height, len(clip))
+        if found != (origin.info.width, origin.info.height, origin.info.frame_count):
+            size = f"{origin.info.frame_count} frames of {origin.info.width}x{origin.info.height}"
+            raise UsageError(f"the model to start from has {size}, the clip {found[2]} of {found[0]}x{found[1]}")
+        if any(origin.config.get(k) != config_value(v) for k, v in overrides.items()):
+            raise UsageError("the config of the model to start from cannot be changed")
+        return dict(origin.config)
     try:
         config = replace(preset.config(clip.info.height, clip.info.width, len(clip)), **overrides)
         meta_model(preset.family, config)
@@ -90,10 +119,19 @@ def model_config(clip: Clip, preset: Preset, overrides: Mapping[str, Any]) -> di
 
 
 def start_run(
-    clip: Clip, preset: Preset, config: dict[str, Any], recipe: Recipe, seed: int, device: torch.device, frames: Tensor
+    clip: Clip,
+    preset: Preset,
+    config: dict[str, Any],
+    recipe: Recipe,
+    seed: int,
+    device: torch.device,
+    frames: Tensor,
+    origin: Checkpoint | None = None,
 ) -> Run:
     """A run at step 0 whose recipe holds the speed measured here."""
     run = Run.new(preset.family, config, recipe, seed, clip.digest, device)
+    if origin is not None:
+        run.model.load_state_dict(dict(origin.weights))
     if any(phase.quantize != "none" for phase in recipe.phases):
         run.trace()  # what cannot be exported fails now, not after hours
     speed = measure_speed(run.model, frames, recipe, device)
@@ -105,6 +143,11 @@ def start_run(
         ms_per_quantized_step=speed.ms_per_quantized_step,
     )
     run.report = {"preset": preset.name, "parameters": count_parameters(run.model)}
+    if origin is not None:
+        if origin.report.get("sparsity"):
+            run.masks = masks_of(run.model)
+        if origin.source.get("frames_sha256") == clip.digest:
+            run.report["float"] = {"psnr_db": origin.report["psnr_float_db"]}
     return run
 
 

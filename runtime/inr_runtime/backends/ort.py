@@ -33,17 +33,20 @@ class OrtBackend:
 
     def __init__(self, lowered: Lowered, threads: int = 0) -> None:
         ort = import_onnxruntime()
-        ort.set_default_logger_severity(3)
+        ort.set_default_logger_severity(4)
         # The session reads these arrays in place: without this reference most pixels turn wrong, with no error.
         self._weights = _as_values(ort, lowered.initializers)
-        options = _session_options(ort, lowered, threads)
-        options.add_external_initializers(list(self._weights), [value for value, _ in self._weights.values()])
+        self._ort, self._model = ort, lowered.model.SerializeToString()
+        self._options = _session_options(ort, lowered, threads)
+        self._options.add_external_initializers(list(self._weights), [value for value, _ in self._weights.values()])
+        self._session = self._open()
+        self._name = f"onnxruntime {ort.__version__} {lowered.target.name}"
+
+    def _open(self) -> Any:
         try:
-            model = lowered.model.SerializeToString()
-            self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+            return self._ort.InferenceSession(self._model, self._options, providers=["CPUExecutionProvider"])
         except Exception as error:
             raise BackendError(f"ONNX Runtime refused the graph: {_first_line(error)}") from error
-        self._name = f"onnxruntime {ort.__version__} {lowered.target.name}"
 
     @property
     def name(self) -> str:
@@ -54,13 +57,24 @@ class OrtBackend:
         """Sampled inputs by name to frames, uint8 (batch, H, W, 3)."""
         try:
             (frames,) = self._session.run([OUTPUT], inputs)
-        except Exception as error:
-            raise BackendError(f"ONNX Runtime failed on a frame: {_first_line(error)}") from error
+        except Exception:
+            # Some graphs run only as they are: ONNX Runtime 1.31 moves a Transpose behind a linear Resize, which then
+            # no kernel can compute.
+            frames = self._run_as_it_is(inputs)
         return np.asarray(frames, np.uint8)
 
+    def _run_as_it_is(self, inputs: dict[str, NDArray[np.float32]]) -> Any:
+        """Without optimizations, from now on."""
+        try:
+            self._options.graph_optimization_level = self._ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+            self._session = self._open()
+            return self._session.run([OUTPUT], inputs)[0]
+        except Exception as error:
+            raise BackendError(f"ONNX Runtime failed on a frame: {_first_line(error)}") from error
+
     def close(self) -> None:
-        """Free the session, then the weights it read."""
-        del self._session
+        """Free the session, then the weights it read; whoever runs it again meets an error, not freed memory."""
+        del self._session, self._options
         self._weights.clear()
 
 
@@ -75,7 +89,7 @@ def _session_options(ort: Any, lowered: Lowered, threads: int) -> Any:
         threads or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else threads
     )
     options.inter_op_num_threads = 1
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # what fails is raised too
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if lowered.target.precision == "int8" and int8_saturates():
         options.add_session_config_entry("session.x64quantprecision", "1")

@@ -8,9 +8,11 @@ from fractions import Fraction
 
 from inr_runtime.errors import UsageError
 
-_CLOCK = re.compile(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d*)?|\.\d+)")
-_SIZE = re.compile(r"(\d+)x(\d+)")
-_CROP = re.compile(r"(\d+)x(\d+)(?:\+(\d+)\+(\d+))?")
+# Ten digits are enough for everybody; without end, they become infinite or refuse to become a number at all.
+_WHOLE = r"([0-9]{1,10})"
+_CLOCK = re.compile(rf"(?:(?:{_WHOLE}:)?{_WHOLE}:)?([0-9]{{1,10}}(?:\.[0-9]*)?|\.[0-9]+)")
+_SIZE = re.compile(rf"{_WHOLE}x{_WHOLE}")
+_CROP = re.compile(rf"{_WHOLE}x{_WHOLE}(?:\+{_WHOLE}\+{_WHOLE})?")
 
 
 @dataclass(frozen=True)
@@ -56,11 +58,11 @@ class ReadOptions:
 
 def parse_position(text: str) -> Position:
     """Read `[[hh:]mm:]ss[.ms]`, `12%` or `120f`; raise `UsageError` for anything else."""
-    if match := re.fullmatch(r"(\d+(?:\.\d*)?)%", text):
+    if match := re.fullmatch(r"([0-9]{1,10}(?:\.[0-9]*)?)%", text):
         if float(match[1]) > 100:
             raise UsageError(f"'{text}' is beyond the end; percent go from 0% to 100%")
         return Position(float(match[1]), "%")
-    if match := re.fullmatch(r"(\d+)f", text):
+    if match := re.fullmatch(rf"{_WHOLE}f", text):
         return Position(float(match[1]), "f")
     if match := _CLOCK.fullmatch(text):
         hours, minutes, seconds = (float(part or 0) for part in match.groups())

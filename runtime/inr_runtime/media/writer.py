@@ -17,7 +17,7 @@ import numpy as np
 from av.video.stream import VideoStream
 
 from inr_runtime.errors import InrError, UsageError
-from inr_runtime.files import check_output, replacing, writing
+from inr_runtime.files import check_name, check_output, replacing, writing
 from inr_runtime.info import VideoInfo
 from inr_runtime.media.colour import LIMITED, TAG_OF_MATRIX, planes_of, rgb_to_yuv
 from inr_runtime.media.pattern import is_pattern, matching, numbered
@@ -218,7 +218,7 @@ def _images(path: Path, info: VideoInfo, overwrite: bool) -> Iterator[Writer]:
     if not is_pattern(path) and info.frame_count != 1:
         raise UsageError(f"{path}: one image cannot hold {info.frame_count} frames; write %05d.png instead")
     for existing in matching(path) if is_pattern(path) else [path]:
-        check_output(existing, overwrite)
+        check_name(existing, overwrite)
     encode, count = _png_encoder(info), 0
     with _staging(path) as folder:
 

@@ -31,6 +31,11 @@ class VideoModel(nn.Module):
         """What `sample` reads, one per input of `decode`."""
         raise NotImplementedError
 
+    @property
+    def prunable(self) -> tuple[str, ...]:
+        """Names of the parameters that pruning may thin out; by default every weight but biases and the `head`."""
+        return tuple(n for n, p in self.named_parameters() if p.ndim > 1 and not n.startswith("head."))
+
     def decode(self, *inputs: Tensor) -> Tensor:
         """Sampled inputs, each (B, ...), to RGB (B, 3, H, W), nominally in [0, 1]; not clipped."""
         raise NotImplementedError

@@ -1,0 +1,100 @@
+"""Pruning: take the least important weights of a network away, for good.
+
+The score of a weight is |w| / P^power, P the number of weights that its tensor still has; the lowest scores of the
+whole network go. Power 0 is global magnitude pruning (NeRV, Chen et al. 2021), 0.5 the adaptive pruning of HiNeRV
+(Kwan et al. 2023): wide layers give up more, small late layers are protected.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from inr_runtime.errors import UsageError
+from inr_train.checkpoint import Checkpoint
+from inr_train.models import VideoModel
+
+MAX_SPARSITY = 0.99
+
+Masks = dict[str, Tensor]
+"""By parameter name: bool, shape of the parameter, True where a weight is kept."""
+
+
+@torch.no_grad()
+def prune(model: VideoModel, sparsity: float, power: float = 0.0) -> Masks:
+    """Zero weights in place until the share `sparsity` of `model.prunable` is zero; returns which are kept.
+
+    sparsity: 0 to `MAX_SPARSITY`, of the whole, not of what is left. Weights that are zero already go first.
+    """
+    weights = {name: p for name, p in model.named_parameters() if name in set(model.prunable)}
+    scores = torch.cat([_scores(w, power).flatten() for w in weights.values()])
+    count = round(sparsity * len(scores))
+    kept = torch.ones(len(scores), dtype=torch.bool, device=scores.device)
+    kept[torch.argsort(scores, stable=True)[:count]] = False
+    pieces = kept.split([w.numel() for w in weights.values()])
+    masks = {name: piece.view_as(w) for (name, w), piece in zip(weights.items(), pieces, strict=True)}
+    apply_masks(model, masks)
+    return masks
+
+
+def _scores(weight: Tensor, power: float) -> Tensor:
+    survivors = max(1, int(weight.count_nonzero()))
+    shrink: float = float(survivors) ** power
+    return weight.abs().double() / shrink
+
+
+@torch.no_grad()
+def apply_masks(model: VideoModel, masks: Masks) -> None:
+    """Zero what was pruned, in place."""
+    parameters = dict(model.named_parameters())
+    for name, mask in masks.items():
+        parameters[name].mul_(mask)
+
+
+@torch.no_grad()
+def mask_gradients(model: VideoModel, masks: Masks) -> None:
+    """Zero the gradients of what was pruned, in place, so that they do not count in the gradient's norm."""
+    parameters = dict(model.named_parameters())
+    for name, mask in masks.items():
+        gradient = parameters[name].grad
+        if gradient is not None:
+            gradient.mul_(mask)
+
+
+def masks_of(model: VideoModel) -> Masks:
+    """The masks of a network that was pruned before: what is zero stays zero."""
+    parameters = dict(model.named_parameters())
+    return {name: parameters[name].detach() != 0 for name in model.prunable}
+
+
+def sparsity_of(model: VideoModel) -> float:
+    """Share of zeros among `model.prunable`."""
+    parameters = dict(model.named_parameters())
+    chosen = [parameters[name] for name in model.prunable]
+    return 1 - sum(int(p.count_nonzero()) for p in chosen) / max(1, sum(p.numel() for p in chosen))
+
+
+def compress(checkpoint: Checkpoint, bits: int | None = None, sparsity: float = 0.0, power: float = 0.0) -> Checkpoint:
+    """A trained model with other weight bits, or pruned, and not trained after it.
+
+    Activation ranges that were trained for other integers are dropped. Raises `UsageError` on values out of range.
+    """
+    if not 0 <= sparsity <= MAX_SPARSITY or not 2 <= (bits or 8) <= 8:
+        raise UsageError(f"sparsity lies in 0 to {MAX_SPARSITY}, weight bits in 2 to 8")
+    if bits in (None, checkpoint.weight_bits) and not sparsity:
+        return checkpoint
+    model = checkpoint.build()
+    if sparsity:
+        prune(model, sparsity, power)
+    weights = {k: v.detach().clone() for k, v in model.state_dict().items()}
+    report = {**checkpoint.report, "sparsity": sparsity_of(model)}
+    return replace(
+        checkpoint,
+        weights=weights,
+        weight_bits=bits or checkpoint.weight_bits,
+        ranges={},
+        graph_digest="",
+        report=report,
+    )
