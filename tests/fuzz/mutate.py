@@ -203,7 +203,9 @@ def tell_lies_in_the_index(rng: random.Random) -> Altered:
         at = rng.randrange(len(entries))
         field = rng.choice(["offset", "length", "first_frame", "frame_count", "preroll"])
         old = getattr(entries[at], field)
-        entries[at] = replace(entries[at], **{field: rng.choice([old + 1, max(0, old - 1), *INTERESTING])})
+        entries[at] = replace(
+            entries[at], **{field: rng.choice([min(old + 1, MAX_VARINT), max(0, old - 1), *INTERESTING])}
+        )
         if rng.random() < 0.3:
             entries = rng.choice([entries[1:] or entries, [*entries, entries[at]], entries * 99, entries[::-1]])
     if rng.random() < 0.7:
