@@ -25,7 +25,7 @@ from inr_runtime.tensors import QuantTensor
 from inr_train.checkpoint import Checkpoint
 from inr_train.clip import Clip
 from inr_train.models import VideoModel, count_parameters
-from inr_train.quantization import quantize_weights
+from inr_train.quantization import quantize_grids, quantize_weights
 from inr_train.ranges import measure_ranges
 from inr_train.source import find_source
 from inr_train.trace import Trace, trace
@@ -152,7 +152,9 @@ def _ranges(
     step = 1 if count <= CALIBRATION_FRAMES else 10
     times = sorted({*range(0, count, step), count - 1})
     tensors = [torch.from_numpy(w.dequantize()) for w in weights]
-    return measure_ranges(traced.graph, tensors, [network.sample([t]) for t in times])
+    with torch.no_grad():
+        samples = [network.sample([float(t)]) for t in times]
+    return measure_ranges(traced.graph, tensors, samples)
 
 
 def _assemble(
@@ -169,8 +171,9 @@ def _assemble(
         info, checkpoint.model, secrets.token_bytes(16), (traced.graph,), {0: ranges} if ranges else {}, meta
     )
     middle = info.frame_count // 2
+    times = quantize_grids(network, checkpoint.weight_bits)
     thumbnail = make_thumbnail(decode_with_torch(network, middle))
-    segment = Segment(0, 0, info.frame_count, tuple(weights), network.time_tensors, thumbnail, middle)
+    segment = Segment(0, 0, info.frame_count, tuple(weights), times, thumbnail, middle)
     return header, segment
 
 

@@ -21,12 +21,12 @@ class Quality:
 
 
 @torch.no_grad()
-def evaluate(network: nn.Module, inputs: tuple[Tensor, ...], frames: Tensor) -> Quality:
-    """Compare every frame in float32. inputs: sampled, (T, ...) each. frames: uint8 (T, 3, H, W) on the same device."""
+def evaluate(network: nn.Module, frames: Tensor) -> Quality:
+    """Compare every frame in float32. network: of times and frames. frames: uint8 (T, 3, H, W) on its device."""
     exact, rounded = [], []
     for i in range(len(frames)):
         target = frames[i : i + 1].float() / 255
-        frame = network(*(x[i : i + 1] for x in inputs)).float().clamp(0, 1)
+        frame = network([float(i)], target).float().clamp(0, 1)
         exact.append(psnr(frame, target))
         rounded.append(psnr(torch.round(frame * 255) / 255, target))
     exact_db, rounded_db = torch.stack(exact), torch.stack(rounded)

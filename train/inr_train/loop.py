@@ -99,6 +99,7 @@ def fit(
         saver = Saver(path and last_path(path), save_every)
         with RunLog(Path(log) if log else None, run.rows) as run_log:
             _train(run, frames, saver, run_log, progress)
+        run.model.settle(frames)
         checkpoint = _finished(run, clip)
         if path is not None:
             keep_model(checkpoint, path, run, saver)
@@ -141,16 +142,15 @@ def _forget(path: Path | None) -> None:
 
 def _train(run: Run, frames: Tensor, saver: Saver, log: RunLog, progress: Callable[[Progress], None] | None) -> None:
     torch.set_num_threads(run.recipe.threads)
-    inputs = tuple(x.to(run.device) for x in run.model.sample(range(len(frames))))
     clock = time.monotonic() - run.elapsed
     with deferred_interrupts() as check_interrupt:
         while run.phase < len(run.recipe.phases):
             begin, end = run.recipe.spans(len(frames))[run.phase]
             if run.step == begin:
-                _begin_phase(run, inputs)
+                _begin_phase(run, frames)
             run.good = run.good or run.snapshot()
             while run.step < end:
-                loss = _step(run, inputs, frames)
+                loss = _step(run, frames)
                 if not math.isfinite(loss):
                     _restart(run)
                     continue
@@ -158,7 +158,7 @@ def _train(run: Run, frames: Tensor, saver: Saver, log: RunLog, progress: Callab
                 run.step += 1
                 run.elapsed = time.monotonic() - clock
                 if run.step % _interval(run, len(frames)) == 0 or run.step == end:
-                    if not math.isfinite(_evaluate(run, inputs, frames, log)):
+                    if not math.isfinite(_evaluate(run, frames, log)):
                         _restart(run)
                         continue
                     run.good = run.snapshot()
@@ -173,17 +173,17 @@ def _train(run: Run, frames: Tensor, saver: Saver, log: RunLog, progress: Callab
             _end_phase(run, begin)
 
 
-def _step(run: Run, inputs: tuple[Tensor, ...], frames: Tensor) -> float:
+def _step(run: Run, frames: Tensor) -> float:
     """One optimizer step; returns the loss, and changes nothing where it is not finite."""
     recipe, phase = run.recipe, run.recipe.phases[run.phase]
     index = _batch(run, len(frames))
     rate = recipe.learning_rate_at(run.step, recipe.steps(len(frames))) * run.lr_factor
     for group in run.optimizer.param_groups:
         group["lr"] = rate
-    target = frames[index].float() / 255
+    target = frames[torch.tensor(index, device=run.device)].float() / 255
     reduced = recipe.dtype == "bf16" and phase.quantize == "none"
     with torch.autocast(run.device.type, torch.bfloat16, enabled=reduced):
-        prediction = run.network(*(x[index] for x in inputs))
+        prediction = run.network(index, target)
     loss = LOSSES[recipe.loss](recipe.alpha)(prediction.float(), target)
     run.optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
@@ -197,13 +197,13 @@ def _step(run: Run, inputs: tuple[Tensor, ...], frames: Tensor) -> float:
     return value
 
 
-def _batch(run: Run, count: int) -> Tensor:
+def _batch(run: Run, count: int) -> list[int]:
     """Frames of this step: a fresh shuffle every epoch, derived from the seed and the epoch alone."""
     size = min(run.recipe.batch_size, count)
     per_epoch = max(1, count // run.recipe.batch_size)
     epoch, place = divmod(run.step, per_epoch)
     order = torch.randperm(count, generator=torch.Generator().manual_seed(run.seed * 1_000_003 + epoch))
-    return order[place * size : (place + 1) * size].to(run.device)
+    return [int(i) for i in order[place * size : (place + 1) * size]]
 
 
 def _interval(run: Run, count: int) -> int:
@@ -212,7 +212,7 @@ def _interval(run: Run, count: int) -> int:
     return max(1, steps // EVALUATIONS, EPOCHS_BETWEEN_EVALUATIONS * steps // run.recipe.epochs)
 
 
-def _begin_phase(run: Run, inputs: tuple[Tensor, ...]) -> None:
+def _begin_phase(run: Run, frames: Tensor) -> None:
     run.best, run.good = {}, None
     phase = run.recipe.phases[run.phase]
     if phase.branch:
@@ -220,7 +220,9 @@ def _begin_phase(run: Run, inputs: tuple[Tensor, ...]) -> None:
         run.trunk = run.snapshot()
     if phase.sparsity:
         run.masks = prune(run.model, phase.sparsity, run.recipe.prune_power)
-    run.enter_phase(inputs)
+    if phase.quantize != "none":
+        run.model.settle(frames)
+    run.enter_phase(len(frames))
 
 
 def _end_phase(run: Run, begin: int) -> None:
@@ -242,9 +244,9 @@ def _end_phase(run: Run, begin: int) -> None:
     run.phase += 1
 
 
-def _evaluate(run: Run, inputs: tuple[Tensor, ...], frames: Tensor, log: RunLog) -> float:
+def _evaluate(run: Run, frames: Tensor, log: RunLog) -> float:
     """Measure, log and remember the best; returns the PSNR in dB, which is NaN where the weights went astray."""
-    quality = evaluate(run.network, inputs, frames)
+    quality = evaluate(run.network, frames)
     if not math.isfinite(quality.psnr_db):
         return quality.psnr_db
     row = {

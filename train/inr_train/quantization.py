@@ -7,17 +7,20 @@ float32: autocast is off.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from inr_runtime.int8plan import Int8Plan, Range, leaky_parameters, plan_int8
+from inr_runtime.sample import TimeTensor
 from inr_runtime.tensors import SCALE_CODE_RANGE, STEPS_PER_OCTAVE, QuantTensor, quantize
 from inr_train.graph_runner import run_graph
 from inr_train.models import VideoModel
-from inr_train.trace import Trace, weight_axes
+from inr_train.models.base import time_tensor
+from inr_train.trace import MIN_ROW, Trace, weight_axes
 
 
 def round_through(x: Tensor) -> Tensor:
@@ -52,6 +55,22 @@ def quantize_weights(model: VideoModel, trace: Trace, weight_bits: int, bias_bit
     return tensors
 
 
+def grid_axis(shape: tuple[int, ...]) -> int | None:
+    """The axis of a grid's scales: its channels, unless they are too short to pay for scales of their own."""
+    return 1 if len(shape) > 1 and math.prod(shape) // shape[1] >= MIN_ROW else None
+
+
+def quantize_grids(model: VideoModel, bits: int) -> tuple[TimeTensor, ...]:
+    """What a file stores of the time inputs."""
+    parameters = dict(model.named_parameters())
+    tensors = []
+    for t in model.time_inputs:
+        grid = parameters[t.grid].detach().float().cpu().numpy() if t.grid else None
+        data = None if grid is None else quantize(grid, bits, grid_axis(grid.shape))
+        tensors.append(time_tensor(t, data=data))
+    return tuple(tensors)
+
+
 class QuantizedModel(nn.Module):
     """A model as it will be after export, for training and evaluation.
 
@@ -68,9 +87,17 @@ class QuantizedModel(nn.Module):
         self.plan: Int8Plan | None = plan_int8(trace.graph) if ranges is not None else None
         self.bounds = nn.ParameterDict({e: nn.Parameter(torch.tensor(r)) for e, r in (ranges or {}).items()})
 
-    def forward(self, *inputs: Tensor) -> Tensor:
-        """Sampled inputs to RGB (B, 3, H, W), as the file's integers give it; the picture itself is not rounded."""
-        return run_graph(self.trace.graph, inputs, self.quantized_weights(), self._imitate if self.plan else None)
+    def forward(self, times: Sequence[float], frames: Tensor | None = None) -> Tensor:
+        """RGB (B, 3, H, W) as the file's integers give it; the picture itself is not rounded."""
+        hook = self._imitate if self.plan else None
+        return run_graph(self.trace.graph, self.sample(times), self.quantized_weights(), hook)
+
+    def sample(self, times: Sequence[float]) -> tuple[Tensor, ...]:
+        """The model's `sample` with its grids after a round trip through integers."""
+        parameters = dict(self.model.named_parameters())
+        bits = self.bits[0]
+        grids = {n: imitate_quantize(parameters[n], bits, grid_axis(parameters[n].shape)) for n in self.model.grids}
+        return self.model.sample(times, grids)
 
     def quantized_weights(self) -> list[Tensor]:
         """The model's parameters after a round trip through integers, with gradients."""

@@ -12,14 +12,14 @@ import signal
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from inr_runtime.errors import InputError, InrError
 from inr_runtime.int8plan import Range
@@ -69,13 +69,25 @@ class Run:
 
     @classmethod
     def new(
-        cls, name: str, config: dict[str, Any], recipe: Recipe, seed: int, clip_hash: str, device: torch.device
+        cls,
+        name: str,
+        config: dict[str, Any],
+        recipe: Recipe,
+        seed: int,
+        clip_hash: str,
+        device: torch.device,
+        weights: Mapping[str, torch.Tensor] | None = None,
     ) -> Run:
-        """A run at step 0 with weights from the seed."""
+        """A run at step 0 with the given weights, or weights from the seed."""
         torch.manual_seed(seed)
-        model = _placed(build_model(name, config), device)
+        model = build_model(name, config)
+        if weights is None:
+            model.prepare()
+        else:
+            model.load_state_dict(dict(weights))
+        model = _placed(model, device)
         run = cls(name, config, recipe, seed, clip_hash, device, model)
-        run.enter_phase(None)
+        run.enter_phase()
         return run
 
     @classmethod
@@ -117,7 +129,7 @@ class Run:
         self.model.load_state_dict(snapshot["weights"])
         self.masks = {k: v.to(self.device) for k, v in snapshot["masks"].items()}
         ranges = {k: (float(v[0]), float(v[1])) for k, v in snapshot["ranges"].items()}
-        self.enter_phase(None, ranges)
+        self.enter_phase(0, ranges)
         self.optimizer.load_state_dict(copy.deepcopy(snapshot["optimizer"]))
 
     @property
@@ -131,11 +143,11 @@ class Run:
             self.traced = trace(self.model)
         return self.traced
 
-    def enter_phase(self, inputs: tuple[Tensor, ...] | None, ranges: dict[str, Range] | None = None) -> None:
+    def enter_phase(self, frame_count: int = 0, ranges: dict[str, Range] | None = None) -> None:
         """Make the network and the optimizer that the current phase needs.
 
-        inputs: sampled inputs of all frames, for measuring ranges where an int8 phase begins; None when ranges are
-        given. The optimizer's moments of the weights carry over from the phase before.
+        frame_count: frames to measure ranges with where an int8 phase begins; 0 when ranges are given or not needed.
+        The optimizer's moments of the weights carry over from the phase before.
         """
         kind = self.recipe.phases[min(self.phase, len(self.recipe.phases) - 1)].quantize
         before = getattr(self, "optimizer", None)
@@ -143,11 +155,12 @@ class Run:
             self.network = self.model
         else:
             bits = (self.recipe.weight_bits, self.recipe.bias_bits)
-            if kind == "int8" and not ranges and inputs is not None:
-                frames = list(zip(*(x.split(1) for x in inputs), strict=True))
+            if kind == "int8" and not ranges and frame_count:
                 with torch.no_grad():
-                    weights = QuantizedModel(self.model, self.trace(), bits).quantized_weights()
-                ranges = measure_ranges(self.trace().graph, weights, frames)
+                    imitation = QuantizedModel(self.model, self.trace(), bits)
+                    samples = [imitation.sample([float(i)]) for i in range(frame_count)]
+                    weights = imitation.quantized_weights()
+                ranges = measure_ranges(self.trace().graph, weights, samples)
             wanted = ranges if kind == "int8" else None
             self.network = QuantizedModel(self.model, self.trace(), bits, wanted).to(self.device)
         self.optimizer = self._make_optimizer(before)

@@ -129,9 +129,8 @@ def start_run(
     origin: Checkpoint | None = None,
 ) -> Run:
     """A run at step 0 whose recipe holds the speed measured here."""
-    run = Run.new(preset.family, config, recipe, seed, clip.digest, device)
-    if origin is not None:
-        run.model.load_state_dict(dict(origin.weights))
+    weights = origin.weights if origin else None
+    run = Run.new(preset.family, config, recipe, seed, clip.digest, device, weights)
     if any(phase.quantize != "none" for phase in recipe.phases):
         run.trace()  # what cannot be exported fails now, not after hours
     speed = measure_speed(run.model, frames, recipe, device)

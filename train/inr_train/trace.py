@@ -25,6 +25,9 @@ from inr_runtime.graph import OPSET, CanonicalGraph, Constant, Node, Port, renum
 from inr_runtime.ops import OPS, Value
 from inr_train.models import VideoModel
 
+MIN_ROW = 128
+"""Numbers that share a scale, at least."""
+
 
 @dataclass(frozen=True)
 class Trace:
@@ -37,18 +40,18 @@ class Trace:
 def trace(model: VideoModel) -> Trace:
     """Trace `decode`. Raises `GraphError` where it uses something outside the dialect."""
     exported = _export(model)
-    parameters = tuple(name for name, _ in model.named_parameters())
-    return Trace(_canonical(_simplify(exported), len(model.time_tensors)), parameters)
+    return Trace(_canonical(_simplify(exported), len(model.time_inputs)), model.weights)
 
 
 class _WeightsAsInputs(nn.Module):
-    """The model as a function of its sampled inputs and its weights."""
+    """`decode` as a function of its sampled inputs and its weights."""
 
     def __init__(self, model: VideoModel) -> None:
         super().__init__()
-        self.names = [name for name, _ in model.named_parameters()]
-        self.inputs = len(model.time_tensors)
-        self._call = lambda weights, inputs: functional_call(model, weights, inputs)
+        self.names = [f"model.{name}" for name in model.weights]
+        self.inputs = len(model.time_inputs)
+        decode = _Decode(model)
+        self._call = lambda weights, inputs: functional_call(decode, weights, inputs)
 
     def forward(self, *tensors: Tensor) -> Tensor:
         weights = dict(zip(self.names, tensors[self.inputs :], strict=True))
@@ -56,10 +59,20 @@ class _WeightsAsInputs(nn.Module):
         return result
 
 
+class _Decode(nn.Module):
+    def __init__(self, model: VideoModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        return self.model.decode(*inputs)
+
+
 def _export(model: VideoModel) -> onnx.ModelProto:
-    device = next(model.parameters()).device
-    inputs = [torch.zeros(t.input_shape, device=device) for t in model.time_tensors]
-    arguments = (*inputs, *(p.detach() for p in model.parameters()))
+    parameters = dict(model.named_parameters())
+    device = next(iter(parameters.values())).device
+    inputs = [torch.zeros(shape, device=device) for shape in model.input_shapes()]
+    arguments = (*inputs, *(parameters[name].detach() for name in model.weights))
     with _quiet():
         program = torch.onnx.export(
             _WeightsAsInputs(model), arguments, dynamo=True, opset_version=OPSET, external_data=False, verbose=False
@@ -195,12 +208,13 @@ def _positive_reshape(node: Node, constants: dict[str, Constant], graph: onnx.Gr
 def weight_axes(graph: CanonicalGraph) -> tuple[int | None, ...]:
     """The axis of each weight's scales: its output channel, or None for vectors and short rows.
 
-    A short row (under 128 numbers) costs more for its own scale than it gains, unless there are few rows.
+    A short row costs more for its own scale than it gains, unless there are few rows.
     """
     transposed = {n.inputs[1] for n in graph.nodes if n.op == "ConvTranspose"}
     axes: list[int | None] = []
     for port in graph.weights:
         axis = 1 if port.name in transposed else 0
-        worth_it = len(port.shape) > 1 and (math.prod(port.shape) // port.shape[axis] >= 128 or port.shape[axis] <= 16)
+        rows = port.shape[axis] if port.shape else 1
+        worth_it = len(port.shape) > 1 and (math.prod(port.shape) // rows >= MIN_ROW or rows <= 16)
         axes.append(axis if worth_it else None)
     return tuple(axes)

@@ -10,10 +10,20 @@ import torch
 from torch import nn
 
 from inr_runtime.errors import InputError
-from inr_train.models.base import VideoModel
+from inr_train.models.base import TimeInput, VideoModel
 from inr_train.models.nerv import NeRV, NeRVConfig
 
-__all__ = ["MODELS", "NeRV", "NeRVConfig", "VideoModel", "build_model", "count_macs", "count_parameters", "meta_model"]
+__all__ = [
+    "MODELS",
+    "NeRV",
+    "NeRVConfig",
+    "TimeInput",
+    "VideoModel",
+    "build_model",
+    "count_macs",
+    "count_parameters",
+    "meta_model",
+]
 
 MODELS: dict[str, type[VideoModel]] = {NeRV.name: NeRV}
 MAX_PARAMETERS = 2_000_000_000
@@ -53,9 +63,10 @@ def config_value(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def count_parameters(model: nn.Module) -> int:
-    """Number of transmitted numbers."""
-    return sum(p.numel() for p in model.parameters())
+def count_parameters(model: VideoModel) -> int:
+    """Number of transmitted numbers: weights and grids, not what is only needed for learning."""
+    parameters = dict(model.named_parameters())
+    return sum(parameters[name].numel() for name in (*model.weights, *model.grids))
 
 
 def count_macs(model: VideoModel) -> int:
@@ -73,7 +84,7 @@ def count_macs(model: VideoModel) -> int:
     handles = [layer.register_forward_hook(hook) for layer in layers]
     device = next(model.parameters()).device
     with torch.no_grad():
-        model.decode(*(torch.zeros(t.input_shape, device=device) for t in model.time_tensors))
+        model.decode(*(torch.zeros(shape, device=device) for shape in model.input_shapes()))
     for handle in handles:
         handle.remove()
     return total

@@ -1,22 +1,55 @@
-"""The contract of every representation: `decode(sample(t))` is the frame at time t."""
+"""The contract of every representation: `decode(*sample(t))` is the frame at time t."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from inr_runtime.sample import TimeTensor
+from inr_runtime.sample import RULES, TimeTensor, encode, input_shape
+
+
+@dataclass(frozen=True)
+class TimeInput:
+    """One input of `decode`: how it follows from time. Rules and fields are those of `inr_runtime.sample.TimeTensor`.
+
+    grid: name of the parameter, of shape (length, *slice), that the rules `row` and `lerp` read; "" for `encoding`.
+    """
+
+    rule: str
+    length: int
+    offset: float = 0.0
+    stride: float = 1.0
+    base: float = 1.25
+    levels: int = 0
+    grid: str = ""
+
+    def __post_init__(self) -> None:
+        if self.rule not in RULES or self.rule == "window" or bool(self.grid) == (self.rule == "encoding"):
+            raise ValueError(f"a time input follows an encoding, or `row` or `lerp` and a grid, not {self}")
+
+    def slices(self, time: float) -> tuple[int, int, float]:
+        """The two slices around a moment and the weight of the second."""
+        position = min(max((time + self.offset) / self.stride, 0.0), self.length - 1.0)
+        if self.rule == "row":
+            nearest = math.floor(position + 0.5)
+            return nearest, nearest, 0.0
+        low = int(position)
+        return low, min(low + 1, self.length - 1), position - low
 
 
 class VideoModel(nn.Module):
     """A video as a network. Bring your own by subclassing.
 
-    A subclass has a `name`, a frozen dataclass `config_type` as its only constructor argument, `time_tensors`, and
+    A subclass has a `name`, a frozen dataclass `config_type` as its only constructor argument, `time_inputs`, and
     `decode`. `decode` must be traceable to the operators of `inr_runtime.ops` with static shapes; use 1x1
-    convolutions rather than linear layers. The host samples the time tensors; no network ever sees time itself.
+    convolutions rather than linear layers. The host samples the time inputs; no network ever sees time itself.
     """
 
     name: ClassVar[str]
@@ -27,24 +60,89 @@ class VideoModel(nn.Module):
         self.config = config
 
     @property
-    def time_tensors(self) -> tuple[TimeTensor, ...]:
-        """What `sample` reads, one per input of `decode`."""
+    def time_inputs(self) -> tuple[TimeInput, ...]:
+        """What `decode` takes, in order."""
         raise NotImplementedError
-
-    @property
-    def prunable(self) -> tuple[str, ...]:
-        """Names of the parameters that pruning may thin out; by default every weight but biases and the `head`."""
-        return tuple(n for n, p in self.named_parameters() if p.ndim > 1 and not n.startswith("head."))
 
     def decode(self, *inputs: Tensor) -> Tensor:
         """Sampled inputs, each (B, ...), to RGB (B, 3, H, W), nominally in [0, 1]; not clipped."""
         raise NotImplementedError
 
-    def sample(self, times: Sequence[float]) -> tuple[Tensor, ...]:
-        """Inputs of `decode` for some moments, in frames from the clip's start; float32 (len(times), ...), CPU."""
-        rows = [[torch.from_numpy(t.sample(float(time))) for t in self.time_tensors] for time in times]
-        return tuple(torch.cat(column) for column in zip(*rows, strict=True))
+    def forward(self, times: Sequence[float], frames: Tensor | None = None) -> Tensor:
+        """RGB (B, 3, H, W) at some moments, in frames from the clip's start.
 
-    def forward(self, *inputs: Tensor) -> Tensor:
-        """Same as `decode`."""
-        return self.decode(*inputs)
+        frames: (B, 3, H, W), the frames to be fitted; only models that learn with an encoder look at them.
+        """
+        return self.decode(*self.sample(times))
+
+    def sample(self, times: Sequence[float], grids: Mapping[str, Tensor] | None = None) -> tuple[Tensor, ...]:
+        """Inputs of `decode` for some moments; float32 (len(times), ...), with gradients to the grids.
+
+        grids: in place of the parameters of these names.
+        """
+        parameters = dict(self.named_parameters())
+        device = next(iter(parameters.values())).device
+        return tuple(
+            _blend(t, (grids or parameters)[t.grid], times) if t.grid else _encode(t, times).to(device)
+            for t in self.time_inputs
+        )
+
+    def prepare(self) -> None:
+        """Add what is only needed for learning, an encoder say: called once before training from random weights."""
+
+    def settle(self, frames: Tensor) -> None:
+        """Put what was only needed for learning away: called before quantization, and when training ends.
+
+        frames: uint8 (T, 3, H, W), the whole clip. A model with an encoder writes what it gives into its grids here;
+        the second call does nothing.
+        """
+
+    @property
+    def grids(self) -> tuple[str, ...]:
+        """Names of the parameters that `time_inputs` read."""
+        return tuple(t.grid for t in self.time_inputs if t.grid)
+
+    @property
+    def weights(self) -> tuple[str, ...]:
+        """Names of the parameters that `decode` uses, in order: all but the grids and those of an `encoder`."""
+        grids = set(self.grids)
+        return tuple(n for n, _ in self.named_parameters() if n not in grids and not n.startswith("encoder."))
+
+    @property
+    def prunable(self) -> tuple[str, ...]:
+        """Names of the parameters that pruning may thin out; by default every weight but biases and the `head`."""
+        parameters = dict(self.named_parameters())
+        return tuple(n for n in self.weights if parameters[n].ndim > 1 and not n.startswith("head."))
+
+    def input_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Shapes of the inputs of `decode` for one moment."""
+        parameters = dict(self.named_parameters())
+        slices = [tuple(parameters[t.grid].shape[1:]) if t.grid else () for t in self.time_inputs]
+        return tuple(input_shape(t.rule, t.levels, 1, s) for t, s in zip(self.time_inputs, slices, strict=True))
+
+
+def _blend(time_input: TimeInput, grid: Tensor, times: Sequence[float]) -> Tensor:
+    """Slices of a grid (length, *slice), blended: (len(times), *slice)."""
+    low, high, share = zip(*(time_input.slices(float(t)) for t in times), strict=True)
+    near = grid.index_select(0, torch.tensor(low, device=grid.device))
+    if not any(share):
+        return near
+    far = grid.index_select(0, torch.tensor(high, device=grid.device))
+    weight = torch.tensor(share, dtype=grid.dtype, device=grid.device).reshape(-1, *[1] * (grid.ndim - 1))
+    return near + weight * (far - near)
+
+
+def _encode(time_input: TimeInput, times: Sequence[float]) -> Tensor:
+    t = time_input
+    return torch.cat([_encoding(float(time), t.offset, t.length, t.base, t.levels) for time in times])
+
+
+@lru_cache(maxsize=8192)
+def _encoding(time: float, offset: float, length: int, base: float, levels: int) -> Tensor:
+    return torch.from_numpy(encode(float(np.clip((time + offset) / length, 0.0, 1.0)), base, levels))
+
+
+def time_tensor(time_input: TimeInput, **data: Any) -> TimeTensor:
+    """The runtime's counterpart of a time input; data: its quantized grid."""
+    t = time_input
+    return TimeTensor(t.rule, t.length, t.offset, t.stride, t.base, t.levels, **data)

@@ -19,8 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from inr_runtime.sample import TimeTensor
-from inr_train.models.base import VideoModel
+from inr_train.models.base import TimeInput, VideoModel
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,
@@ -116,10 +115,10 @@ class NeRV(VideoModel):
             nn.init.constant_(self.head.bias, 0.5)
 
     @property
-    def time_tensors(self) -> tuple[TimeTensor, ...]:
+    def time_inputs(self) -> tuple[TimeInput, ...]:
         """The positional encoding of t / frames."""
         c: NeRVConfig = self.config
-        return (TimeTensor("encoding", c.frames, base=c.encoding_base, levels=c.encoding_levels),)
+        return (TimeInput("encoding", c.frames, base=c.encoding_base, levels=c.encoding_levels),)
 
     def decode(self, *inputs: Tensor) -> Tensor:
         """(B, 2l, 1, 1) to (B, 3, H, W)."""

@@ -1,0 +1,169 @@
+"""HNeRV (Chen et al. 2023): an encoder learns a small embedding per frame, the decoder draws the frame from it.
+
+    frame ──encoder (training only)──► embedding d x h x w ─1x1 conv─► C0 ─┬─► block ─► ... ─► block ─► 3x3 conv ─► frame
+            ConvNeXt blocks            one row per frame, in the file      └ conv k x k, GELU, pixel shuffle
+
+Kernels grow (1, 3, 5, 5, 5) and widths shrink slowly (by 1.2 a stage), so parameters are spread over the stages evenly.
+The activation stands before the shuffle, with which it commutes. Between frames the embeddings are blended.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from inr_train.models.base import TimeInput, VideoModel
+from inr_train.models.convnext import ConvNeXtEncoder
+
+ENCODE_BATCH = 8
+
+
+@dataclass(frozen=True)
+class HNeRVConfig:
+    """height, width, frames: of the clip. strides: of the encoder and, unless `decoder_strides` is given, of the decoder;
+    their product divides the frame size up to what is cut off. embedding: channels d of the embedding. channels: C0, the
+    decoder's first width. reduction: a stage's width is the one before divided by this, at least `lower_width`.
+    kernels: of the first stages, the last one for all that follow. encoder_width: of all stages of the encoder but the
+    last. output: tanh (its half plus a half), sigmoid or linear.
+    """
+
+    height: int
+    width: int
+    frames: int
+    strides: tuple[int, ...] = (5, 4, 4, 2, 2)
+    channels: int = 68
+    embedding: int = 16
+    reduction: float = 1.2
+    lower_width: int = 12
+    kernels: tuple[int, ...] = (1, 3, 5)
+    encoder_width: int = 64
+    output: str = "tanh"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "strides", tuple(self.strides))
+        object.__setattr__(self, "kernels", tuple(self.kernels))
+        counts = (self.height, self.width, self.frames, self.channels, self.embedding, self.lower_width)
+        small = (*self.strides, *self.kernels, self.encoder_width)
+        if min(*counts, *small) < 1 or max(counts) > 1 << 20 or max(small) > 4096 or math.prod(self.strides) > 4096:
+            raise ValueError("sizes, widths, strides and kernels must be positive and not absurd")
+        if not self.strides or not self.kernels or len(self.strides) > 16 or any(k % 2 == 0 for k in self.kernels):
+            raise ValueError("there are 1 to 16 strides, and kernels are odd")
+        if not 1 <= self.reduction <= 16 or self.output not in ("tanh", "sigmoid", "linear"):
+            raise ValueError("the reduction lies in 1 to 16, the output is tanh, sigmoid or linear")
+
+    @property
+    def base(self) -> tuple[int, int]:
+        """Height and width of the embedding: the frame's, divided by all strides and rounded up."""
+        factor = math.prod(self.strides)
+        return -(-self.height // factor), -(-self.width // factor)
+
+    @property
+    def stage_widths(self) -> tuple[int, ...]:
+        """Channels after each stage."""
+        widths = [self.channels]
+        for _ in self.strides:
+            widths.append(max(round(widths[-1] / self.reduction), self.lower_width))
+        return tuple(widths[1:])
+
+    @property
+    def stage_kernels(self) -> tuple[int, ...]:
+        """Kernel of each stage."""
+        return tuple(self.kernels[min(i, len(self.kernels) - 1)] for i in range(len(self.strides)))
+
+
+class HNeRV(VideoModel):
+    """An HNeRV; see the module's drawing."""
+
+    name = "hnerv"
+    config_type = HNeRVConfig
+
+    def __init__(self, config: HNeRVConfig) -> None:
+        super().__init__(config)
+        self.embeddings = nn.Parameter(0.1 * torch.randn(config.frames, config.embedding, *config.base))
+        self.stem = nn.Conv2d(config.embedding, config.channels, 1)
+        widths = (config.channels, *config.stage_widths)
+        self.blocks = nn.ModuleList(
+            nn.Conv2d(a, b * s * s, k, padding=k // 2)
+            for (a, b), s, k in zip(itertools.pairwise(widths), config.strides, config.stage_kernels, strict=True)
+        )
+        self.head = nn.Conv2d(widths[-1], 3, 3, padding=1)
+        self.encoder: ConvNeXtEncoder | None = None
+        if config.output == "linear":
+            assert self.head.bias is not None
+            nn.init.constant_(self.head.bias, 0.5)
+
+    @property
+    def time_inputs(self) -> tuple[TimeInput, ...]:
+        """The embedding; between two frames a blend of theirs."""
+        return (TimeInput("lerp", self.config.frames, grid="embeddings"),)
+
+    def decode(self, *inputs: Tensor) -> Tensor:
+        """(B, d, h, w) to (B, 3, H, W)."""
+        c: HNeRVConfig = self.config
+        x = F.gelu(self.stem(inputs[0]))
+        for block, stride in zip(self.blocks, c.strides, strict=True):
+            x = F.gelu(block(x))
+            x = F.pixel_shuffle(x, stride) if stride > 1 else x
+        x = self.head(x)
+        x = torch.tanh(x) * 0.5 + 0.5 if c.output == "tanh" else torch.sigmoid(x) if c.output == "sigmoid" else x
+        return x if x.shape[2:] == (c.height, c.width) else x[:, :, : c.height, : c.width]
+
+    def forward(self, times: Sequence[float], frames: Tensor | None = None) -> Tensor:
+        """RGB (B, 3, H, W): of the encoder's embeddings of `frames` (B, 3, H, W) while there is one, else of the file's."""
+        if self.encoder is None or frames is None:
+            return super().forward(times)
+        return self.decode(self._encode(frames))
+
+    def prepare(self) -> None:
+        """Add the encoder."""
+        c: HNeRVConfig = self.config
+        self.encoder = ConvNeXtEncoder(c.strides, c.encoder_width, c.embedding).to(self.embeddings.device)
+
+    @torch.no_grad()
+    def settle(self, frames: Tensor) -> None:
+        """Write what the encoder gives for every frame, uint8 (T, 3, H, W), into the embeddings; drop the encoder."""
+        if self.encoder is None:
+            return
+        batches = [self._encode(part.float() / 255) for part in frames.split(ENCODE_BATCH)]
+        self.embeddings.copy_(torch.cat(batches))
+        self.encoder = None
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """With or without the encoder, as the weights are."""
+        if not any(name.startswith("encoder.") for name in state_dict):
+            self.encoder = None
+        elif self.encoder is None:
+            self.prepare()
+        return super().load_state_dict(state_dict, strict, assign)
+
+    def _encode(self, frames: Tensor) -> Tensor:
+        """(B, 3, H, W) to (B, d, h, w); what is cut off of the decoder's output repeats the border here."""
+        assert self.encoder is not None
+        c: HNeRVConfig = self.config
+        factor = math.prod(c.strides)
+        missing = (c.base[1] * factor - c.width, c.base[0] * factor - c.height)
+        if any(missing):
+            frames = F.pad(frames, (0, missing[0], 0, missing[1]), mode="replicate")
+        result: Tensor = self.encoder(frames)
+        return result
+
+
+def solve_channels(parameters: int, config: HNeRVConfig) -> int:
+    """C0 for a wanted number of transmitted parameters, as HNeRV's code finds it.
+
+    The larger root of a x^2 + b x = parameters - embeddings, where a counts the stages' convolutions without rounding
+    and lower bound, and b is the 1x1 convolution's, nine times too large as in the code.
+    """
+    q = 1 / config.reduction
+    kernels = config.stage_kernels
+    a = q * sum(q ** (2 * i) * s * s * k * k for i, (s, k) in enumerate(zip(config.strides, kernels, strict=True)))
+    b = 9 * config.embedding
+    left = parameters - config.frames * config.embedding * math.prod(config.base)
+    return max(1, int((-b + math.sqrt(b * b + 4 * a * max(left, 0))) / (2 * a)))
