@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from inr_runtime.errors import UsageError
-from inr_train.models import NeRVConfig, count_macs, count_parameters, meta_model
-from inr_train.recipe import FAST_RECIPE, NERV_RECIPE, Recipe
+from inr_train.models import HNeRVConfig, NeRVConfig, count_macs, count_parameters, meta_model
+from inr_train.models.hnerv import solve_channels
+from inr_train.recipe import FAST_RECIPE, HNERV_RECIPE, NERV_RECIPE, Recipe
 
 BASE_AREA = 9 * 16
 """Positions of the stem's feature map that the NeRV paper uses (9 x 16)."""
+HNERV_AREA = 2 * 4
+"""Positions of HNeRV's embedding."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,32 @@ def _small_nerv(channels: int, stem_width: int, lower_width: int) -> Callable[[i
     return config
 
 
+def hnerv_strides(height: int, width: int) -> tuple[int, ...]:
+    """Strides of HNeRV for a frame size: few embeddings (about 2 x 4 positions) and little to cut off.
+
+    The candidates are made like the papers' strides: a 5, then 4s, 3s and 2s. Exact for their sizes: 640x1280 gives
+    5 4 4 2 2, 480x960 gives 5 4 3 2 2, 960x1920 gives 5 4 4 3 2.
+    """
+    counts = itertools.product((0, 1), (0, 1, 2), (0, 1), (0, 1, 2))
+    candidates = [(*(5,) * a, *(4,) * b, *(3,) * c, *(2,) * d) for a, b, c, d in counts if a + b + c + d]
+
+    def cost(strides: tuple[int, ...]) -> tuple[float, int, tuple[int, ...]]:
+        factor = math.prod(strides)
+        h, w = -(-height // factor), -(-width // factor)
+        waste = h * w * factor**2 / (height * width) - 1
+        return (2 * waste + 0.5 * abs(math.log2(h * w / HNERV_AREA)), abs(len(strides) - 5), tuple(-s for s in strides))
+
+    return min(candidates, key=cost)
+
+
+def _hnerv(parameters: int) -> Callable[[int, int, int], HNeRVConfig]:
+    def config(height: int, width: int, frames: int) -> HNeRVConfig:
+        shape = HNeRVConfig(height, width, frames, hnerv_strides(height, width))
+        return replace(shape, channels=solve_channels(parameters, shape))
+
+    return config
+
+
 PRESETS: dict[str, Preset] = {
     p.name: p
     for p in (
@@ -84,6 +114,10 @@ PRESETS: dict[str, Preset] = {
         Preset("nerv-s", "nerv", _paper_nerv(26), NERV_RECIPE),
         Preset("nerv-m", "nerv", _paper_nerv(58), NERV_RECIPE),
         Preset("nerv-l", "nerv", _paper_nerv(112), NERV_RECIPE),
+        Preset("hnerv-0.35m", "hnerv", _hnerv(350_000), HNERV_RECIPE),
+        Preset("hnerv-0.75m", "hnerv", _hnerv(750_000), HNERV_RECIPE),
+        Preset("hnerv-1.5m", "hnerv", _hnerv(1_500_000), HNERV_RECIPE),
+        Preset("hnerv-3m", "hnerv", _hnerv(3_000_000), HNERV_RECIPE),
     )
 }
 

@@ -179,4 +179,16 @@ NERV_RECIPE = Recipe(
 )
 """The NeRV paper's training (batch 1, Adam, L1 + SSIM), with the quantization-aware tail added."""
 
-RECIPES = {r.name: r for r in (FAST_RECIPE, NERV_RECIPE)}
+HNERV_RECIPE = Recipe(
+    "hnerv",
+    epochs=300,
+    phases=INT8_PHASES,
+    batch_size=2,
+    loss="l2",
+    learning_rate=1e-3,
+    warmup=0.1,
+    betas=(0.9, 0.999),
+)
+"""The HNeRV paper's training (batch 2, Adam, L2), with the quantization-aware tail added."""
+
+RECIPES = {r.name: r for r in (FAST_RECIPE, NERV_RECIPE, HNERV_RECIPE)}

@@ -11,10 +11,13 @@ from torch import nn
 
 from inr_runtime.errors import InputError
 from inr_train.models.base import TimeInput, VideoModel
+from inr_train.models.hnerv import HNeRV, HNeRVConfig
 from inr_train.models.nerv import NeRV, NeRVConfig
 
 __all__ = [
     "MODELS",
+    "HNeRV",
+    "HNeRVConfig",
     "NeRV",
     "NeRVConfig",
     "TimeInput",
@@ -25,7 +28,7 @@ __all__ = [
     "meta_model",
 ]
 
-MODELS: dict[str, type[VideoModel]] = {NeRV.name: NeRV}
+MODELS: dict[str, type[VideoModel]] = {m.name: m for m in (NeRV, HNeRV)}
 MAX_PARAMETERS = 2_000_000_000
 
 

@@ -40,7 +40,7 @@ class ConvNeXtEncoder(nn.Module):
 
 
 class ConvNeXtBlock(nn.Module):
-    """Depthwise 7x7, norm, 1x1 to four times the width, GELU, 1x1 back, scaled by a learned 1e-6, added to the input."""
+    """Depthwise 7x7, norm, 1x1 to four times the width, GELU, 1x1 back, a learned scale, added to the input."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -52,7 +52,8 @@ class ConvNeXtBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, h, w) to the same."""
         y = self.norm(self.depthwise(x))
-        return x + self.scale * self.narrow(F.gelu(self.widen(y)))
+        result: Tensor = x + self.scale * self.narrow(F.gelu(self.widen(y)))
+        return result
 
 
 class ChannelNorm(nn.Module):

@@ -1,7 +1,7 @@
 """HNeRV (Chen et al. 2023): an encoder learns a small embedding per frame, the decoder draws the frame from it.
 
-    frame ──encoder (training only)──► embedding d x h x w ─1x1 conv─► C0 ─┬─► block ─► ... ─► block ─► 3x3 conv ─► frame
-            ConvNeXt blocks            one row per frame, in the file      └ conv k x k, GELU, pixel shuffle
+    frame ─encoder (training only)─► embedding d x h x w ─1x1 conv─► C0 ─┬─► block ─► ... ─► block ─► 3x3 conv ─► frame
+           ConvNeXt blocks           one row per frame, in the file      └ conv k x k, GELU, pixel shuffle
 
 Kernels grow (1, 3, 5, 5, 5) and widths shrink slowly (by 1.2 a stage), so parameters are spread over the stages evenly.
 The activation stands before the shuffle, with which it commutes. Between frames the embeddings are blended.
@@ -27,11 +27,13 @@ ENCODE_BATCH = 8
 
 @dataclass(frozen=True)
 class HNeRVConfig:
-    """height, width, frames: of the clip. strides: of the encoder and, unless `decoder_strides` is given, of the decoder;
-    their product divides the frame size up to what is cut off. embedding: channels d of the embedding. channels: C0, the
-    decoder's first width. reduction: a stage's width is the one before divided by this, at least `lower_width`.
-    kernels: of the first stages, the last one for all that follow. encoder_width: of all stages of the encoder but the
-    last. output: tanh (its half plus a half), sigmoid or linear.
+    """Everything that defines an HNeRV.
+
+    height, width, frames: of the clip. strides: of encoder and decoder; what their product exceeds the frame by is cut
+    off. embedding: channels d of the embedding. channels: C0, the decoder's first width. reduction: a stage's width is
+    the one before divided by this, at least `lower_width`. kernels: of the first stages, the last one for all that
+    follow. encoder_width: of all stages of the encoder but the last. output: tanh (its half plus a half), sigmoid or
+    linear. Raises `ValueError` on contradictions.
     """
 
     height: int
@@ -116,7 +118,7 @@ class HNeRV(VideoModel):
         return x if x.shape[2:] == (c.height, c.width) else x[:, :, : c.height, : c.width]
 
     def forward(self, times: Sequence[float], frames: Tensor | None = None) -> Tensor:
-        """RGB (B, 3, H, W): of the encoder's embeddings of `frames` (B, 3, H, W) while there is one, else of the file's."""
+        """RGB (B, 3, H, W): while there is an encoder from its embeddings of `frames`, else from those of the file."""
         if self.encoder is None or frames is None:
             return super().forward(times)
         return self.decode(self._encode(frames))
@@ -124,7 +126,9 @@ class HNeRV(VideoModel):
     def prepare(self) -> None:
         """Add the encoder."""
         c: HNeRVConfig = self.config
-        self.encoder = ConvNeXtEncoder(c.strides, c.encoder_width, c.embedding).to(self.embeddings.device)
+        encoder = ConvNeXtEncoder(c.strides, c.encoder_width, c.embedding)
+        # The layout decides the order of sums: it must be the same whether training begins or resumes.
+        self.encoder = encoder.to(self.embeddings.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @torch.no_grad()
     def settle(self, frames: Tensor) -> None:
