@@ -14,9 +14,11 @@ from onnx import TensorProto, helper
 from inr_runtime.backends import open_backend
 from inr_runtime.chunks import Header
 from inr_runtime.format import write_nvb
+from inr_runtime.frame import Frame
 from inr_runtime.graph import CanonicalGraph, Node, Port, renumber
 from inr_runtime.info import VideoInfo
 from inr_runtime.lower import TARGETS, lower
+from inr_runtime.media import open_writer
 from inr_runtime.sample import TimeTensor
 from inr_runtime.segment import Segment, make_thumbnail
 from inr_runtime.tensors import QuantTensor, quantize
@@ -109,3 +111,10 @@ def measured_ranges(graph: CanonicalGraph, segments: Sequence[Segment]) -> dict[
             lows = np.minimum(lows, [v.min() for v in values])
             highs = np.maximum(highs, [v.max() for v in values])
     return {edge: (float(low), float(high)) for edge, low, high in zip(edges, lows, highs, strict=True)}
+
+
+def write_video(path: Path, info: VideoInfo, frames: NDArray[np.uint8]) -> None:
+    """Write frames, uint8 (T, H, W, 3), as the kind of file that `path` names."""
+    with open_writer(str(path), info) as writer:
+        for i, pixels in enumerate(frames):
+            writer.write(Frame(i, i / 25, pixels))

@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from builders import write_video
+from commands import run_text
 from torch import Tensor
 
 from inr_export import export
@@ -162,3 +164,16 @@ def test_what_cannot_be_used_is_one_clear_error(
     with pytest.raises(InputError, match=reason):
         adopt(tiny_clip, "hnerv-0.35m", path, HNERV)
     assert "executed" not in capsys.readouterr().out
+
+
+def test_the_command_takes_weights_and_the_next_ones_play_them(tiny_clip: Clip, tmp_path: Path) -> None:
+    video, model = tmp_path / "v.y4m", hnerv()
+    write_video(video, tiny_clip.info, tiny_clip.frames)
+    torch.save({**hnerv_decoder(model), "embed": model.embeddings.detach()}, tmp_path / "theirs.pth")
+    overrides = [f"--set={k}={','.join(map(str, v)) if isinstance(v, tuple) else v}" for k, v in HNERV.items()]
+    output, theirs = tmp_path / "m.pt", tmp_path / "theirs.pth"
+    done = run_text("inr-train", video, "--from-weights", theirs, "--preset", "hnerv-0.35m", *overrides, "-o", output)
+    assert "next: inr-export" in done.stderr
+    run_text("inr-export", output, "-o", tmp_path / "m.nvb", "--max-loss-db", 5)
+    refused = run_text("inr-train", video, "--from-weights", theirs, "-o", output, "-y", code=2)
+    assert "needs the --preset" in refused.stderr

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from builders import write_video
 from commands import run_text
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,8 +17,6 @@ from hypothesis import strategies as st
 from inr_export import export
 from inr_runtime.errors import UsageError
 from inr_runtime.format import NvbReader
-from inr_runtime.frame import Frame
-from inr_runtime.media import open_writer
 from inr_train import Checkpoint, Clip, fit
 from inr_train.models import NeRV, NeRVConfig
 from inr_train.presets import PRESETS
@@ -31,12 +30,6 @@ FAST = dataclasses.replace(PRESETS["nerv-xxs"].recipe, epochs=8, dtype="bf16", t
 def network() -> NeRV:
     torch.manual_seed(3)
     return NeRV(NeRVConfig(24, 40, 6, 3, 5, (2, 2, 2), 8, stem_width=16))
-
-
-def write_clip(clip: Clip, path: Path) -> None:
-    with open_writer(str(path), clip.info) as writer:
-        for i, pixels in enumerate(clip.frames):
-            writer.write(Frame(i, i / 25, pixels))
 
 
 @pytest.fixture(scope="module")
@@ -173,7 +166,7 @@ def test_fewer_bits_without_training_lose_more_and_weigh_less(
 
 def test_the_commands_prune_quantize_and_fine_tune(tiny_clip: Clip, tmp_path: Path) -> None:
     video = tmp_path / "v.y4m"
-    write_clip(tiny_clip, video)
+    write_video(video, tiny_clip.info, tiny_clip.frames)
     common = ("--preset", "nerv-xxs", "--epochs", 2, "--threads", 1, "--json")
     first = run_text("inr-train", video, "-o", tmp_path / "a.pt", *common, "--prune", 0.3, "--bits", 6)
     facts = json.loads(first.stdout)
@@ -228,7 +221,7 @@ def test_bad_requests_are_one_clear_line(
     tiny_clip: Clip, tmp_path: Path, arguments: tuple[str, ...], reason: str
 ) -> None:
     video = tmp_path / "v.y4m"
-    write_clip(tiny_clip, video)
+    write_video(video, tiny_clip.info, tiny_clip.frames)
     done = run_text("inr-train", video, "-o", tmp_path / "m.pt", *arguments, code=None)
     assert done.returncode in (2, 3)
     assert reason in done.stderr

@@ -25,6 +25,7 @@ from inr_train.clip import Clip
 from inr_train.loop import fit
 from inr_train.losses import LOSSES
 from inr_train.models import MODELS
+from inr_train.official import adopt
 from inr_train.presets import describe_presets
 from inr_train.recipe import MAX_SPARSITY, QUANTIZE, RECIPES, Recipe
 from inr_train.runlog import Progress
@@ -99,6 +100,11 @@ TRAINING_DEFAULTS: dict[str, Any] = {
 )
 @click.option("--prune-power", type=float, help="0: by magnitude (default), 0.5: adaptively, by |w|/count^0.5.")
 @click.option("--from", "origin", type=click.Path(path_type=Path), help="Fine-tune this model.pt, in a shorter run.")
+@click.option(
+    "--from-weights",
+    type=click.Path(path_type=Path),
+    help="Take weights of NeRV's or HNeRV's own program.",
+)
 @reading_options
 @click.option(
     "--seed", type=click.IntRange(0, 2**31), default=0, show_default=True, help="Seed of weights and frame order."
@@ -121,7 +127,12 @@ def command(video: str | None, list_presets: bool, as_json: bool, quiet: bool, *
     if not given["resume"]:
         check_output(output, given["overwrite"])
     clip = Clip.read(video, read_options(**reading))
-    checkpoint = train_with_progress(clip, output, quiet, **given)
+    weights = given.pop("from_weights")
+    if weights:
+        checkpoint = _adopted(clip, weights, output, given)
+        _tell(checkpoint, output, quiet)
+    else:
+        checkpoint = train_with_progress(clip, output, quiet, **given)
     if as_json:
         print_json(report(checkpoint))
 
@@ -152,13 +163,27 @@ def train_with_progress(clip: Clip, output: Path, quiet: bool, **given: Any) -> 
             announce=lambda estimate: _announce(clip, estimate, quiet),
             progress=lambda p: _show(status, p),
         )
+    _tell(checkpoint, output, quiet)
+    return checkpoint
+
+
+def _adopted(clip: Clip, weights: Path, output: Path, given: dict[str, Any]) -> Checkpoint:
+    """The model of somebody else's weights, written to `output`."""
+    if given["preset"] == "auto":
+        raise UsageError("--from-weights needs the --preset that the weights belong to")
+    family = choose_preset(clip, given["preset"]).family
+    checkpoint = adopt(clip, given["preset"], weights, _overrides(family, given["overrides"]))
+    checkpoint.save(output)
+    return checkpoint
+
+
+def _tell(checkpoint: Checkpoint, output: Path, quiet: bool) -> None:
     facts = checkpoint.report
     say(
         f"{output}: {facts['psnr_db']:.2f} dB, {facts['parameters']:,} parameters, {clock(facts['train_seconds'])}",
         quiet,
     )
     say(f"next: inr-export {shlex.quote(str(output))} --int8", quiet)
-    return checkpoint
 
 
 @contextmanager
