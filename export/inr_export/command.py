@@ -19,6 +19,7 @@ from inr_runtime.lower import TARGETS
 from inr_train.checkpoint import Checkpoint, is_checkpoint
 from inr_train.clip import Clip
 from inr_train.command import TRAINING_DEFAULTS, pop_reading, read_options, reading_options, train_with_progress
+from inr_train.own import register_named
 from inr_train.pruning import MAX_SPARSITY, compress
 from inr_train.start import last_path
 
@@ -26,6 +27,7 @@ from inr_train.start import last_path
 @click.command(name="inr-export", context_settings={"max_content_width": 110})
 @click.argument("model")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="File (default: the model's name with .nvb).")
+@click.option("--model", "own", metavar="FILE.py:Class", help="The class of a representation of your own.")
 @click.option("--bits", type=click.IntRange(2, 8), help="Bits of the weights (default: those it was trained for).")
 @click.option(
     "--prune", type=click.FloatRange(0, MAX_SPARSITY), default=0.0, help="Prune this share, untrained after it."
@@ -43,6 +45,8 @@ from inr_train.start import last_path
 def command(model: str, output: Path | None, quiet: bool, as_json: bool, **given: Any) -> None:
     """Write MODEL, a model.pt of inr-train, as a .nvb file. A video in its place is trained first with defaults."""
     reading = pop_reading(given)
+    if given["own"]:
+        given["preset"] = register_named(given["own"]).name
     is_model = is_checkpoint(Path(model))
     path = output or Path(f"{Path(model).stem}.nvb")
     _check(path, is_model, reading, given)
@@ -106,6 +110,7 @@ def _trained(video: str, path: Path, reading: dict[str, Any], quiet: bool, given
     resume = given["resume"] or (last_path(model).exists() and not given["overwrite"])
     changed = {"resume": resume, "overwrite": given["overwrite"], "threads": given["threads"]}
     changed["quantize"] = "int8" if given["int8"] else "weights"
+    changed["preset"] = given.get("preset", "auto")
     return train_with_progress(clip, model, quiet, **{**TRAINING_DEFAULTS, **changed})
 
 

@@ -17,16 +17,18 @@ from rich.console import Console
 from rich.table import Table
 
 from inr_runtime.cli import StatusLine, clock, common_options, megabytes, print_json, say
-from inr_runtime.errors import UsageError
+from inr_runtime.errors import InrError, UsageError
 from inr_runtime.files import check_output
 from inr_runtime.media import ReadOptions, parse_crop, parse_position, parse_size
 from inr_train.checkpoint import Checkpoint
 from inr_train.clip import Clip
+from inr_train.conformance import check_model
 from inr_train.loop import fit
 from inr_train.losses import LOSSES
 from inr_train.models import MODELS
 from inr_train.official import adopt
-from inr_train.presets import describe_presets
+from inr_train.own import register_named
+from inr_train.presets import describe_presets, preset_named
 from inr_train.recipe import MAX_SPARSITY, QUANTIZE, RECIPES, Recipe
 from inr_train.runlog import Progress
 from inr_train.start import Estimate, choose_preset, default_recipe, last_path
@@ -86,6 +88,8 @@ TRAINING_DEFAULTS: dict[str, Any] = {
 )
 @click.option("--preset", default="auto", show_default=True, help="Size of the network; see --list-presets.")
 @click.option("--list-presets", is_flag=True, help="Show all presets for --size and --frames, and stop.")
+@click.option("--model", "own", metavar="FILE.py:Class", help="A representation of your own; see docs/your-model.md.")
+@click.option("--check-model", is_flag=True, help="Run --model, or --preset, through the whole chain, and stop.")
 @click.option("--recipe", help=f"{', '.join(RECIPES)}, or a JSON file of inr-train --json (default: the preset's).")
 @click.option("--epochs", type=click.IntRange(1), help="Passes over the video (default: the preset's).")
 @click.option("-b", "--batch-size", type=click.IntRange(1), help="Frames per step (default: the preset's).")
@@ -117,8 +121,15 @@ TRAINING_DEFAULTS: dict[str, Any] = {
 @common_options
 def command(video: str | None, list_presets: bool, as_json: bool, quiet: bool, **given: Any) -> None:
     """Fit a network to VIDEO: any video file, a folder of images, frames/%05d.png, .y4m or raw .yuv."""
+    own = given.pop("own")
+    if own:
+        preset = register_named(own)
+        given["preset"] = preset.name if given["preset"] == "auto" else given["preset"]
     if list_presets:
         _list_presets(given["size"], given["frames"], as_json)
+        return
+    if given.pop("check_model"):
+        _check_model(given["preset"], as_json, quiet)
         return
     if video is None:
         raise UsageError("which video? inr-train VIDEO -o model.pt (or --list-presets)")
@@ -241,7 +252,8 @@ def _named_recipe(name: str) -> Recipe:
 
 
 def _overrides(family: str, pairs: tuple[str, ...]) -> dict[str, Any]:
-    kinds = {f.name: str(f.type) for f in fields(MODELS[family].config_type)}
+    # Annotations are texts or types, as the module of the config has them.
+    kinds = {f.name: getattr(f.type, "__name__", str(f.type)) for f in fields(MODELS[family].config_type)}
     values: dict[str, Any] = {}
     for pair in pairs:
         name, _, text = pair.partition("=")
@@ -281,6 +293,20 @@ def _show(status: StatusLine, p: Progress) -> None:
     speed, eta = f"{p.steps_per_second:.1f} steps/s", clock(p.eta_seconds)
     facts = {"psnr": psnr, "loss": f"{p.loss:.4f}", "speed": speed, "eta": eta, "phase": p.phase}
     status.update(p.epoch, p.epochs, "epoch", **facts)
+
+
+def _check_model(name: str, as_json: bool, quiet: bool) -> None:
+    """Print which points of the contract hold; raises `InrError` where one does not."""
+    if name == "auto":
+        raise UsageError("which model? --check-model needs --model FILE.py:Class or --preset NAME")
+    checks = check_model(preset_named(name))
+    failed = [c for c in checks if c.problem]
+    if as_json:
+        print_json([{"check": c.name, "holds": not c.problem, "problem": c.problem} for c in checks])
+    for c in checks:
+        say(f"{'FAILS' if c.problem else 'holds'}  {c.name}" + (f"\n       {c.problem}" if c.problem else ""), quiet)
+    if failed:
+        raise InrError(f"{name} does not keep the contract: {failed[0].problem}")
 
 
 def _list_presets(size: str | None, frames: int | None, as_json: bool) -> None:

@@ -39,7 +39,8 @@ def build_model(name: str, config: Mapping[str, Any]) -> VideoModel:
     Raises `InputError` on an unknown name, unknown or contradicting fields, or more than `MAX_PARAMETERS`.
     """
     if name not in MODELS:
-        raise InputError(f"unknown representation {name!r}; known: {', '.join(MODELS)}")
+        known = ", ".join(MODELS)
+        raise InputError(f"unknown representation {name!r}; known: {known}; for your own add --model FILE.py:Class")
     try:
         typed = MODELS[name].config_type(**config)
         count = count_parameters(meta_model(name, typed))

@@ -1,0 +1,55 @@
+"""A representation of your own: the example of docs/your-model.md, and what goes wrong without a word in code."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from builders import write_video
+from commands import inr_play, run_text
+
+from inr_train import Clip
+
+GUIDE = (Path(__file__).parents[2] / "docs" / "your-model.md").read_text(encoding="utf-8")
+(EXAMPLE,) = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)
+
+
+@pytest.fixture
+def example(tmp_path: Path) -> str:
+    (tmp_path / "mine.py").write_text(EXAMPLE)
+    return f"{tmp_path / 'mine.py'}:GridVideo"
+
+
+def test_the_guides_model_keeps_the_contract_and_plays(example: str, tiny_clip: Clip, tmp_path: Path) -> None:
+    checked = run_text("inr-train", "--check-model", "--model", example)
+    assert checked.stderr.count("holds") == 5
+    video, model, file = tmp_path / "v.y4m", tmp_path / "m.pt", tmp_path / "m.nvb"
+    write_video(video, tiny_clip.info, tiny_clip.frames)
+    run_text("inr-train", video, "--model", example, "-o", model, "--epochs", 4, "--threads", 1, "--set", "channels=6")
+    unknown = run_text("inr-export", model, "-o", file, code=3)
+    assert "add --model FILE.py:Class" in unknown.stderr
+    run_text("inr-export", model, "--model", example, "-o", file)
+    played = inr_play(file, "-o", tmp_path / "frames" / "%03d.png")
+    assert played.returncode == 0
+    assert len(list((tmp_path / "frames").iterdir())) == len(tiny_clip)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (("F.leaky_relu(self.widen(inputs[0]), 0.1)", "torch.erf(self.widen(inputs[0]))"), "Erf"),
+        (("x[:, :, : self.config.height, : self.config.width]", "x[:, :2]"), "decode gives"),
+        (('name = "gridvideo"', 'name = "nerv"'), "is taken"),
+        (('    name = "gridvideo"\n', ""), "needs a `name`"),
+        (("class GridVideo(VideoModel)", "class Other(VideoModel)"), "not a VideoModel"),
+        (("import torch\n", "import torch\nimport no_such_thing\n"), "cannot be imported"),
+    ],
+)
+def test_what_does_not_conform_is_named(change: tuple[str, str], reason: str, tmp_path: Path) -> None:
+    assert change[0] in EXAMPLE
+    (tmp_path / "mine.py").write_text(EXAMPLE.replace(*change))
+    done = run_text("inr-train", "--check-model", "--model", f"{tmp_path / 'mine.py'}:GridVideo", code=None)
+    assert done.returncode in (1, 2)
+    assert reason in done.stderr
+    assert "Traceback" not in done.stderr
