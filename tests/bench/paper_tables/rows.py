@@ -1,0 +1,77 @@
+"""One named row per published number: what was published, where, and how we train for it.
+
+`published` is the paper's value and never stands in our column. `reduced` is the network that stands for the row in the
+reduced protocol, which shows directions only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Row:
+    """published: PSNR in dB, None where no number was printed. tolerance: dB that a repetition may differ by.
+
+    config, recipe: fields that replace the preset's. clip: name of the material of the full protocol.
+    """
+
+    table: str
+    name: str
+    preset: str
+    published: float | None
+    source: str
+    epochs: int = 300
+    tolerance: float = 0.3
+    clip: str = "bunny-720p"
+    reduced: str = ""
+    config: Mapping[str, Any] = field(default_factory=dict)
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+
+
+_NERV = "NeRV (Chen et al. 2021), Bunny 1280x720"
+_ABLATION = "NeRV, ablations on UVG, 150 epochs"
+_HNERV = "HNeRV (Chen et al. 2023), Bunny 1280x640, 300 epochs"
+
+BUNNY = (
+    Row("bunny", "NeRV-S 300", "nerv-s", 32.21, _NERV, reduced="nerv-xs"),
+    Row("bunny", "NeRV-S 1200", "nerv-s", 34.21, _NERV, epochs=1200),
+    Row("bunny", "NeRV-M 300", "nerv-m", 36.05, _NERV),
+    Row("bunny", "NeRV-M 1200", "nerv-m", 38.14, _NERV, epochs=1200),
+    Row("bunny", "NeRV-L 300", "nerv-l", 39.75, _NERV),
+    Row("bunny", "NeRV-L 1200", "nerv-l", 41.29, _NERV, epochs=1200),
+    Row("bunny", "HNeRV 0.35 M", "hnerv-0.35m", 30.15, _HNERV, clip="bunny-640x1280", reduced="hnerv-0.35m"),
+    Row("bunny", "HNeRV 0.75 M", "hnerv-0.75m", 32.81, _HNERV, clip="bunny-640x1280"),
+    Row("bunny", "HNeRV 1.5 M", "hnerv-1.5m", 35.57, _HNERV, clip="bunny-640x1280"),
+    Row("bunny", "HNeRV 3 M", "hnerv-3m", 37.43, _HNERV, clip="bunny-640x1280"),
+)
+
+
+def _ablation(name: str, published: float, config: Mapping[str, Any], recipe: Mapping[str, Any]) -> Row:
+    return Row(
+        "nerv_ablations", name, "nerv-s", published, _ABLATION, 150, 0.5, "uvg", "nerv-xs", {**_PAPER, **config}, recipe
+    )
+
+
+_PAPER = {"activation": "gelu", "output": "tanh"}
+"""The ablations' default network."""
+
+NERV_ABLATIONS = (
+    _ablation("default", 37.26, {}, {}),
+    _ablation("no positional encoding", 24.93, {"encoding_levels": 0}, {}),
+    _ablation("bilinear upscaling", 29.56, {"upscale": "bilinear"}, {}),
+    _ablation("transposed convolution", 36.63, {"upscale": "transposed"}, {}),
+    _ablation("ReLU", 35.89, {"activation": "relu"}, {}),
+    _ablation("LeakyReLU", 36.76, {"activation": "leaky_relu"}, {}),
+    _ablation("SiLU", 37.08, {"activation": "silu"}, {}),
+    _ablation("L2", 35.64, {}, {"loss": "l2"}),
+    _ablation("L1", 35.77, {}, {"loss": "l1"}),
+    _ablation("SSIM", 35.69, {}, {"loss": "ssim"}),
+    _ablation("L2 + L1", 35.95, {}, {"loss": "l2_l1", "alpha": 0.7}),
+    _ablation("L2 + SSIM", 36.46, {}, {"loss": "l2_ssim", "alpha": 0.7}),
+)
+
+ROWS = (*BUNNY, *NERV_ABLATIONS)
+TABLES = tuple(dict.fromkeys(r.table for r in ROWS))

@@ -1,0 +1,120 @@
+"""Train one row, in slices that can be stopped and go on."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from tests.bench.paper_tables.rows import Row
+
+from inr_runtime.files import replacing
+from inr_train import Checkpoint, Clip, fit
+from inr_train.models import count_macs
+from inr_train.presets import preset_named
+from inr_train.runlog import Progress
+from inr_train.start import last_path
+
+REDUCED_EPOCHS = 150
+REDUCED_RATE = 2e-3
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """reduced: another network, clip and number of epochs; its numbers show directions only."""
+
+    clip: Clip
+    reduced: bool
+    device: str
+    threads: int
+    work: Path
+
+
+def measure(row: Row, seed: int, protocol: Protocol, deadline: float) -> dict[str, Any] | None:
+    """The result of a row for one seed, or None where the deadline (of `time.monotonic`) came first."""
+    kind = "reduced" if protocol.reduced else "full"
+    name = "".join(c if c.isalnum() or c in "-." else "_" for c in f"{row.table}-{row.name}")
+    path = protocol.work / f"{kind}-{name}-{seed}.json"
+    if not path.exists():
+        checkpoint = _trained(row, seed, protocol, path.with_suffix(".pt"), _stop_at(deadline))
+        if checkpoint is None:
+            return None
+        with replacing(path) as temporary:
+            temporary.write_text(json.dumps(_result(row, seed, protocol, checkpoint)))
+    return dict(json.loads(path.read_text()))
+
+
+def _trained(
+    row: Row, seed: int, protocol: Protocol, path: Path, progress: Callable[[Progress], None]
+) -> Checkpoint | None:
+    if path.exists():
+        return Checkpoint.load(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    preset = preset_named(row.reduced if protocol.reduced else row.preset)
+    recipe = replace(preset_named(row.preset).recipe, epochs=row.epochs, **row.recipe)
+    if protocol.reduced:
+        recipe = replace(recipe, epochs=REDUCED_EPOCHS, learning_rate=REDUCED_RATE)
+    if protocol.device == "cpu":
+        recipe = replace(recipe, dtype="bf16")
+    try:
+        return fit(
+            protocol.clip,
+            preset.name,
+            recipe=recipe,
+            config=dict(row.config),
+            quantize="none",
+            seed=seed,
+            device=protocol.device,
+            threads=protocol.threads,
+            output=path,
+            resume=last_path(path).exists(),
+            progress=progress,
+        )
+    except KeyboardInterrupt:
+        return None
+
+
+def _stop_at(deadline: float) -> Callable[[Progress], None]:
+    def check(_: Progress) -> None:
+        if time.monotonic() > deadline:
+            raise KeyboardInterrupt
+
+    return check
+
+
+def _result(row: Row, seed: int, protocol: Protocol, checkpoint: Checkpoint) -> dict[str, Any]:
+    model = checkpoint.build()
+    return {
+        "table": row.table,
+        "row": row.name,
+        "protocol": "reduced" if protocol.reduced else "full",
+        "model": checkpoint.report["preset"],
+        "seed": seed,
+        "published_psnr_db": row.published,
+        "psnr_db": checkpoint.report["psnr_db"],
+        "parameters": checkpoint.report["parameters"],
+        "gmac_per_frame": count_macs(model) / 1e9,
+        "ms_per_frame_torch": _milliseconds(model),
+        "epochs": checkpoint.recipe["epochs"],
+        "train_seconds": checkpoint.report["train_seconds"],
+        "device": checkpoint.report["device"],
+        "width": checkpoint.info.width,
+        "height": checkpoint.info.height,
+        "frames": checkpoint.info.frame_count,
+    }
+
+
+@torch.no_grad()
+def _milliseconds(model: torch.nn.Module) -> float:
+    """Median time of one frame in PyTorch float32 on the CPU."""
+    times = []
+    for _ in range(7):
+        begin = time.perf_counter()
+        model([0.0])
+        times.append((time.perf_counter() - begin) * 1e3)
+    return statistics.median(times)
