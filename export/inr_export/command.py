@@ -53,6 +53,8 @@ def command(model: str, output: Path | None, quiet: bool, as_json: bool, **given
     checkpoint = Checkpoint.load(Path(model)) if is_model else _trained(model, path, reading, quiet, given)
     checkpoint = compress(checkpoint, given["bits"], given["prune"], given["prune_power"])
     reference = Clip.read(given["ref"], read_options(**reading)) if given["ref"] else None
+    if reference is not None:
+        reference = reference.thinned(int(checkpoint.source.get("every", 1)))
     if reference is not None and reference.digest != checkpoint.source.get("frames_sha256"):
         raise UsageError(f"{given['ref']} is not what the model was fitted to; give the same --size, --crop and range")
     failure = None

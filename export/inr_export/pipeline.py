@@ -166,6 +166,8 @@ def _assemble(
 ) -> tuple[Header, Segment]:
     info = checkpoint.info
     meta = {"made_by": " ".join(f"{k} {v}" for k, v in checkpoint.versions.items()), "seed": str(checkpoint.seed)}
+    if "heldout" in checkpoint.report:
+        meta["heldout"] = json.dumps(checkpoint.report["heldout"])
     meta["quality"] = json.dumps({k: checkpoint.report.get(k) for k in ("psnr_db", "psnr_float_db")})
     header = Header(
         info, checkpoint.model, secrets.token_bytes(16), (traced.graph,), {0: ranges} if ranges else {}, meta

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any, NoReturn
@@ -12,7 +12,7 @@ import click
 from inr_player.benchmark import Benchmark, benchmark
 from inr_player.compare import Comparison, Reference, compare, open_reference
 from inr_player.inspect import describe
-from inr_player.playback import play
+from inr_player.playback import count_at_rate, frames_at_rate, play
 from inr_player.request import Request
 from inr_player.selection import part_of
 from inr_player.tables import show_info
@@ -87,15 +87,31 @@ def _play(request: Request) -> None:
         _refuse_window(request.file)
     target = request.output or "null"
     with request.open() as decoder:
-        frames = request.selection.of(decoder.info)
-        info = part_of(decoder.info, frames)
+        chosen = request.selection.of(decoder.info)
+        info, frames = part_of(decoder.info, chosen), decoder.frames(chosen.start, chosen.stop)
+        if request.fps:
+            info = replace(info, fps=request.fps, frame_count=count_at_rate(decoder, chosen, request.fps), pts=None)
+            frames = frames_at_rate(decoder, chosen, request.fps, _interpolates(request, decoder))
+        count = info.frame_count
         raw = request.format is None and target == "-" and request.pix_fmt == "rgb24"
         form, start = "raw" if raw else request.format, perf_counter()
         sink = open_writer(target, info, overwrite=request.overwrite, format=form, pix_fmt=request.pix_fmt)
         with StatusLine("inr-play", request.quiet) as status, sink as writer:
-            play(decoder, writer, frames, lambda done: _progress(status, done, len(frames), perf_counter() - start))
-        report = _written(target, len(frames), perf_counter() - start, decoder)
+            play(frames, writer, lambda done: _progress(status, done, count, perf_counter() - start))
+        report = _written(target, count, perf_counter() - start, decoder)
     print_json(report) if request.as_json else say(_written_line(report), request.quiet)
+
+
+def _interpolates(request: Request, decoder: Decoder) -> bool:
+    """Whether moments between frames come from the network: where it is known to draw them well, or on demand."""
+    if request.interpolate or decoder.beats_blend:
+        return True
+    if request.fps and request.fps > decoder.info.fps:
+        known = "its network draws moments between frames worse than a blend of them"
+        unknown = "it has no score for moments between frames (inr-train --heldout gives one)"
+        why = unknown if decoder.beats_blend is None else known
+        say(f"{request.file}: {why}; frames are repeated, --interpolate asks the network", request.quiet)
+    return False
 
 
 def _refuse_window(file: str) -> NoReturn:

@@ -17,7 +17,7 @@ from inr_runtime.backends import BACKENDS
 from inr_runtime.cli import common_options, print_json, run_command
 from inr_runtime.errors import UsageError
 from inr_runtime.lower import TARGETS
-from inr_runtime.media import parse_crop, parse_position
+from inr_runtime.media import parse_crop, parse_position, parse_rate
 
 
 def _parsed(parse: Callable[[str], Any]) -> Callable[[click.Context, click.Parameter, str | None], Any]:
@@ -50,6 +50,8 @@ def _position(flag: str, text: str) -> Callable[..., Any]:
 @_position("--end", "First frame left out (default: 100%).")
 @_position("--length", "How long from --start (default: to the end).")
 @click.option("--frames", type=click.IntRange(1), help="At most this many frames (default: all).")
+@click.option("--fps", metavar="N", callback=_parsed(parse_rate), help="Frames per second of -o (default: the file's).")
+@click.option("--interpolate", is_flag=True, help="Let the network draw moments between frames, whatever its score.")
 @click.option("--benchmark", is_flag=True, help="Decode as fast as possible to nowhere, and measure.")
 @click.option("--info", is_flag=True, help="Show what the file holds.")
 @click.option("--compare", "ref", metavar="REF", help="PSNR and MS-SSIM against a video, images, or raw frames.")

@@ -1,16 +1,42 @@
-"""From an open video to a sink."""
+"""From an open video to a sink, at its own rate or another."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from fractions import Fraction
 
 from inr_runtime.decoder import Decoder
+from inr_runtime.frame import Frame
 from inr_runtime.media import Writer
 
 
-def play(decoder: Decoder, writer: Writer, frames: range, progress: Callable[[int], None] | None = None) -> None:
-    """Decode `frames` in order and hand each to `writer`; `progress` is told the number done so far."""
-    for done, frame in enumerate(decoder.frames(frames.start, frames.stop), 1):
+def play(frames: Iterable[Frame], writer: Writer, progress: Callable[[int], None] | None = None) -> None:
+    """Hand `frames` to `writer` in order; `progress` is told the number done so far."""
+    for done, frame in enumerate(frames, 1):
         writer.write(frame)
         if progress:
             progress(done)
+
+
+def count_at_rate(decoder: Decoder, frames: range, fps: Fraction) -> int:
+    """How many frames at `fps` take as long as the given ones at the video's own rate; at least one."""
+    info = decoder.info
+    seconds = info.time_of(frames[-1]) + 1 / float(info.fps) - info.time_of(frames.start)
+    return max(1, round(seconds * fps))
+
+
+def frames_at_rate(decoder: Decoder, frames: range, fps: Fraction, interpolate: bool) -> Iterator[Frame]:
+    """The given stretch of a video at another rate.
+
+    interpolate: what the network draws at each moment, not beyond the last frame; else the frame that is shown then.
+    """
+    first, end = decoder.info.time_of(frames.start), decoder.info.time_of(frames[-1])
+    shown: Frame | None = None
+    for i in range(count_at_rate(decoder, frames, fps)):
+        time = min(first + float(i / fps), end)
+        if interpolate:
+            shown = decoder.at(time, interpolate=True)
+        elif shown is None or decoder.index_at(time) != shown.index:
+            shown = decoder.at(time)
+        yield replace(shown, index=i, pts=float(i / fps))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 
 from inr_player.benchmark import available_cores
 from inr_player.compare import Reference
@@ -22,6 +23,8 @@ class Request:
     pix_fmt: str | None
     vo: str
     selection: Selection
+    fps: Fraction | None
+    interpolate: bool
     benchmark: bool
     info: bool
     reference: Reference | None
@@ -40,6 +43,12 @@ class Request:
             raise UsageError(f"{' and '.join(chosen)} are different things to do; give one at a time")
         if self.output == "-" and self.as_json:
             raise UsageError("-o - and --json both write to stdout; give -o a file name")
+        if self.interpolate and not self.fps:
+            raise UsageError("--interpolate draws moments between frames; add the --fps to play at")
+        if self.interpolate and not self.fps:
+            raise UsageError("--interpolate draws moments between frames; add the --fps to play at")
+        if self.fps and (self.info or self.benchmark or self.reference):
+            raise UsageError("--fps is for playing; give it with -o FILE or --vo")
         if (self.format or self.pix_fmt) and not self.output:
             raise UsageError("--format and --pix-fmt say how to write; add -o FILE")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import json
 import os
 from collections.abc import Iterator
 from types import TracebackType
@@ -103,6 +104,18 @@ class Decoder:
         """Engine and precision that the graph was lowered for."""
         return self._target
 
+    @property
+    def beats_blend(self) -> bool | None:
+        """Whether moments between frames, `at(t, interpolate=True)`, were found better than blends of frames.
+
+        From the score on held-out frames in the file's notes; None where it has none.
+        """
+        try:
+            score = json.loads(self._reader.header.meta["heldout"])
+        except (KeyError, ValueError):
+            return None
+        return score.get("beats_blend") is True if isinstance(score, dict) else None
+
     def __len__(self) -> int:
         return self.info.frame_count
 
@@ -136,6 +149,10 @@ class Decoder:
         if not interpolate:
             return self.frame(int(position))
         return Frame(int(position), t, self._decode(position), self.info.matrix_used)
+
+    def index_at(self, t: float) -> int:
+        """The number of the frame shown at `t` seconds from the start, clamped to the video."""
+        return int(self._position(t))
 
     def _position(self, t: float) -> float:
         """Seconds to frames: fractional, inside [0, len - 1]."""

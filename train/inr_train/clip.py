@@ -23,12 +23,16 @@ _EXCERPT_SHA256 = "3f3c91be0f0f6ab1da866ba7bbb8f0f79d59c699bb9f66b02081872a7b57e
 
 @dataclass(frozen=True, eq=False)
 class Clip:
-    """frames: uint8 (T, H, W, 3) RGB, contiguous. info: their facts. source, options: how they were read."""
+    """frames: uint8 (T, H, W, 3) RGB, contiguous. info: their facts. source, options, every: how they were read.
+
+    every: only each frame of this count is here.
+    """
 
     frames: NDArray[np.uint8]
     info: VideoInfo
     source: str
     options: ReadOptions = field(default_factory=ReadOptions)
+    every: int = 1
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -37,6 +41,16 @@ class Clip:
     def digest(self) -> str:
         """SHA-256 of all pixels, computed once."""
         return hashlib.sha256(self.frames.data).hexdigest()
+
+    def thinned(self, every: int) -> Clip:
+        """The first of every so many frames, at the rate that leaves the speed as it is."""
+        if every == 1:
+            return self
+        info = self.info
+        frames = np.ascontiguousarray(self.frames[::every])
+        pts = None if info.pts is None else info.pts[::every]
+        info = replace(info, frame_count=len(frames), fps=info.fps / every, pts=pts)
+        return replace(self, frames=frames, info=info, every=self.every * every)
 
     @classmethod
     def read(cls, path: str | Path, options: ReadOptions | None = None, *, max_bytes: int = MAX_BYTES) -> Clip:

@@ -23,6 +23,7 @@ from inr_runtime.media import ReadOptions, parse_crop, parse_position, parse_siz
 from inr_train.checkpoint import Checkpoint
 from inr_train.clip import Clip
 from inr_train.conformance import check_model
+from inr_train.heldout import even_frames, score_heldout
 from inr_train.loop import fit
 from inr_train.losses import LOSSES
 from inr_train.models import MODELS
@@ -109,6 +110,7 @@ TRAINING_DEFAULTS: dict[str, Any] = {
     type=click.Path(path_type=Path),
     help="Take weights of NeRV's or HNeRV's own program.",
 )
+@click.option("--heldout", is_flag=True, help="Fit the even frames only, and score the odd ones between them.")
 @reading_options
 @click.option(
     "--seed", type=click.IntRange(0, 2**31), default=0, show_default=True, help="Seed of weights and frame order."
@@ -137,15 +139,28 @@ def command(video: str | None, list_presets: bool, as_json: bool, quiet: bool, *
     output = _output(video, given.pop("output"))
     if not given["resume"]:
         check_output(output, given["overwrite"])
-    clip = Clip.read(video, read_options(**reading))
+    whole = Clip.read(video, read_options(**reading))
+    clip = even_frames(whole) if given["heldout"] else whole
     weights = given.pop("from_weights")
     if weights:
         checkpoint = _adopted(clip, weights, output, given)
         _tell(checkpoint, output, quiet)
     else:
         checkpoint = train_with_progress(clip, output, quiet, **given)
+    if given["heldout"]:
+        checkpoint = score_heldout(checkpoint, whole)
+        checkpoint.save(output)
+        say(_heldout_line(checkpoint.report["heldout"]), quiet)
     if as_json:
         print_json(report(checkpoint))
+
+
+def _heldout_line(score: dict[str, Any]) -> str:
+    verdict = "worth playing" if score["beats_blend"] else "not worth playing"
+    own = f"{score['psnr_db']:.2f} dB, a blend of its own neighbours {score['blend_db']:.2f} dB"
+    motion = score["minterpolate_db"]
+    source = f"blend {score['source_blend_db']:.2f} dB" + (f", minterpolate {motion:.2f} dB" if motion else "")
+    return f"{score['frames']} held-out frames: {own} ({verdict} between frames); of the source: {source}"
 
 
 def train_with_progress(clip: Clip, output: Path, quiet: bool, **given: Any) -> Checkpoint:
@@ -216,7 +231,8 @@ def report(checkpoint: Checkpoint) -> dict[str, Any]:
     info = checkpoint.info
     size = {"width": info.width, "height": info.height, "frames": info.frame_count}
     fixed = {"model": checkpoint.model, "epochs": checkpoint.recipe["epochs"], "seed": checkpoint.seed}
-    return {**facts, **size, **fixed, "weight_bits": checkpoint.weight_bits, "recipe": dict(checkpoint.recipe)}
+    rest = {"weight_bits": checkpoint.weight_bits, "recipe": dict(checkpoint.recipe)}
+    return {**facts, **size, **fixed, **rest, "heldout": checkpoint.report.get("heldout")}
 
 
 _RECIPE_FIELDS = {"lr": "learning_rate", "bits": "weight_bits"}

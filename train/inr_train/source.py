@@ -14,9 +14,10 @@ from inr_train.clip import EXCERPT, Clip, excerpt
 
 
 def describe_source(clip: Clip) -> dict[str, Any]:
-    """Path, reading options and hash of a clip, as plain types."""
+    """Path, reading options, thinning and hash of a clip, as plain types."""
     path = os.path.abspath(clip.source) if os.path.exists(clip.source) else clip.source
-    return {"path": path, "options": _options_to_dict(clip.options), "frames_sha256": clip.digest}
+    options = _options_to_dict(clip.options)
+    return {"path": path, "options": options, "every": clip.every, "frames_sha256": clip.digest}
 
 
 def find_source(source: Mapping[str, Any]) -> Clip | None:
@@ -24,6 +25,7 @@ def find_source(source: Mapping[str, Any]) -> Clip | None:
     try:
         path = source["path"]
         clip = excerpt() if path == EXCERPT.name else Clip.read(path, _options_from_dict(source["options"]))
+        clip = clip.thinned(int(source.get("every", 1)))
     except (InrError, OSError, KeyError, TypeError, ValueError):
         return None
     return clip if clip.digest == source.get("frames_sha256") else None

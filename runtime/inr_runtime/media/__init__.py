@@ -10,7 +10,7 @@ with open_writer("out.mkv", info) as writer:
 
 from __future__ import annotations
 
-from inr_runtime.media.options import Position, ReadOptions, parse_crop, parse_position, parse_size
+from inr_runtime.media.options import Position, ReadOptions, parse_crop, parse_position, parse_rate, parse_size
 from inr_runtime.media.reader import MediaReader, open_media
 from inr_runtime.media.source import MediaWarning
 from inr_runtime.media.writer import Writer, open_writer
@@ -25,5 +25,6 @@ __all__ = [
     "open_writer",
     "parse_crop",
     "parse_position",
+    "parse_rate",
     "parse_size",
 ]

@@ -70,6 +70,18 @@ def parse_position(text: str) -> Position:
     raise UsageError(f"'{text}' is not a time; write 90, 1:30.5, 12% or 120f (a frame)")
 
 
+def parse_rate(text: str) -> Fraction:
+    """Read frames per second, such as 25, 29.97 or 30000/1001; raise `UsageError` for anything else, or above 1000."""
+    if re.fullmatch(r"[0-9]{1,10}(\.[0-9]{1,10}|/[0-9]{1,10})?", text):
+        try:
+            rate = Fraction(text)
+        except ZeroDivisionError:
+            rate = Fraction(0)
+        if 0 < rate <= 1000:
+            return rate
+    raise UsageError(f"'{text}' is not a rate; write frames per second like 25, 29.97 or 30000/1001")
+
+
 def parse_size(text: str) -> tuple[int, int]:
     """Read `WxH` in pixels; raise `UsageError` for anything else."""
     match = _SIZE.fullmatch(text)

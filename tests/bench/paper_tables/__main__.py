@@ -38,9 +38,7 @@ REDUCED = ReadOptions(size=(160, 90), frames=24)
 @click.option("--table", type=click.Choice(TABLES))
 @click.option("--row", "names", multiple=True, help="Only this row; may be repeated.")
 @click.option("--reduced", is_flag=True, help="24 frames at 160x90 of the embedded excerpt, small networks.")
-@click.option(
-    "--video", type=click.Path(path_type=Path), help="The reference clip, for Bunny rows."
-)
+@click.option("--video", type=click.Path(path_type=Path), help="The reference clip, for Bunny rows.")
 @click.option("--dataset", type=click.Choice(["uvg", "mcl"]), help="For rows of that dataset.")
 @click.option("--root", type=click.Path(path_type=Path), help="Folder with the dataset's videos.")
 @click.option("--seeds", default=1, show_default=True)
@@ -102,9 +100,7 @@ def hardware(results: list[dict[str, Any]]) -> str | None:
 def protocol_text(reduced: bool) -> str:
     """What the results were made with."""
     if not reduced:
-        return (
-            "The papers' clips, sizes, epochs and recipes, not quantized. psnr_db: best evaluation, all frames."
-        )
+        return "The papers' clips, sizes, epochs and recipes, not quantized. psnr_db: best evaluation, all frames."
     return (
         f"REDUCED: 24 frames of 160x90 of the excerpt, small networks, {REDUCED_EPOCHS} epochs, learning rate "
         f"{REDUCED_RATE:g}, otherwise the paper's recipe, bf16, without quantization. Shows directions only. "
