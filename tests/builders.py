@@ -71,6 +71,25 @@ def tiny_graph(width: int = 48, height: int = 32) -> CanonicalGraph:
     return renumber([Port("t", (1, 2 * LEVELS, 1, 1))], weights, constants, nodes, "rgb")
 
 
+def norm_graph() -> CanonicalGraph:
+    """A block of ConvNeXt between convolutions; two norms of different widths share the constant 1."""
+    pads = (("kernel_shape", (3, 3)), ("pads", (1, 1, 1, 1)))
+    nodes = [
+        Node("Conv", ("x", "wa"), "a", pads),
+        Node("Conv", ("a", "wd"), "d", (*pads, ("group", 8))),
+        Node("Transpose", ("d",), "n.in", (("perm", (0, 2, 3, 1)),)),
+        Node("LayerNormalization", ("n.in", "one"), "n.out", (("epsilon", 1e-6),)),
+        Node("Transpose", ("n.out",), "n", (("perm", (0, 3, 1, 2)),)),
+        Node("Conv", ("n", "wb"), "b"),
+        Node("LayerNormalization", ("b", "one", "zero"), "c"),
+        Node("Conv", ("c", "wc"), "rgb"),
+    ]
+    shapes = {"wa": (8, 4, 3, 3), "wd": (8, 1, 3, 3), "wb": (16, 8, 1, 1), "wc": (3, 16, 1, 1)}
+    constants = {"one": np.ones(1, np.float32), "zero": np.array(0.25, np.float32)}
+    weights = [Port(name, shape) for name, shape in shapes.items()]
+    return renumber([Port("x", (1, 4, 8, 10))], weights, constants, nodes, "rgb")
+
+
 def random_weights(graph: CanonicalGraph, seed: int) -> Weights:
     """8-bit weights with a scale per output channel; pictures stay around mid grey."""
     rng = np.random.default_rng(seed)

@@ -3,7 +3,9 @@
 Engines fuse only certain patterns; this page knows which (ONNX Runtime's CPU provider, measured). A node is
 - *int8*: convolution or elementwise function with an int8 kernel; its inputs and its result are quantized edges;
 - *moving*: it moves values without changing them (shuffle, reshape, slice ...); its result shares its input's range;
-- *float*: everything else, and whatever works on a single position (a stem costs nothing and keeps encodings exact).
+- *float*: everything else; whatever works on a single position or is a small convolution of sampled inputs (a stem
+  costs nothing and keeps encodings exact); depthwise convolutions (there is little arithmetic in them: to round what
+  they read and give costs the time that integers save; in ConvNeXt blocks they read the sum of all blocks before).
 A Relu that alone follows a convolution is fused into it: only its result is quantized, with zero point 0.
 """
 
@@ -15,11 +17,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from inr_runtime.cost import macs_of
 from inr_runtime.errors import GraphError
 from inr_runtime.graph import CanonicalGraph, Node
 
 CONVOLUTIONS = frozenset({"Conv"})
 ELEMENTWISE = frozenset({"LeakyRelu", "Sigmoid", "Add", "Mul", "Concat"})
+SMALL_SHARE = 1 / 500
+"""Of a graph's multiply-accumulates: what a convolution of sampled inputs may cost to stay float."""
 MOVING = frozenset({"DepthToSpace", "Reshape", "Slice", "Transpose"})
 
 Range = tuple[float, float]
@@ -113,12 +118,13 @@ def _leaky_results(
 def _int8_nodes(graph: CanonicalGraph) -> frozenset[int]:
     produced_by = {n.output: i for i, n in enumerate(graph.nodes)}
     chosen: set[int] = set()
-    waiting = _feeding_convolutions(graph)
+    convolutions = _int8_convolutions(graph)
+    waiting = _feeding(graph, convolutions)
     for i, node in enumerate(graph.nodes):
         data = _data_inputs(graph, node)
         after_int8 = bool(data) and all(produced_by.get(name) in chosen for name in data)
         if node.op in CONVOLUTIONS:
-            take = _has_stored_kernel(graph, node) and math.prod(graph.shapes[node.output][2:]) > 1
+            take = node.output in convolutions
         elif node.op in ELEMENTWISE:
             take = after_int8 and len(data) == len(node.inputs)
         else:
@@ -128,17 +134,35 @@ def _int8_nodes(graph: CanonicalGraph) -> frozenset[int]:
     return frozenset(chosen)
 
 
+def _int8_convolutions(graph: CanonicalGraph) -> set[str]:
+    """Results of the convolutions that are worth it."""
+    sampled = {port.name for port in graph.inputs}  # and what is moved or joined of them
+    chosen = set()
+    for node in graph.nodes:
+        data = _data_inputs(graph, node)
+        if node.op in (*MOVING, "Concat") and sampled.issuperset(data):
+            sampled.add(node.output)
+        if node.op not in CONVOLUTIONS or not _has_stored_kernel(graph, node):
+            continue
+        shapes, result = [graph.shapes[name] for name in node.inputs], graph.shapes[node.output]
+        small = data[0] in sampled and macs_of(node.op, shapes, result) < SMALL_SHARE * graph.macs
+        depthwise = shapes[1][1] == 1 < shapes[0][1]
+        if math.prod(result[2:]) > 1 and not small and not depthwise:
+            chosen.add(node.output)
+    return chosen
+
+
 def _has_stored_kernel(graph: CanonicalGraph, node: Node) -> bool:
     """Whether weight and bias are the file's integers and only the first input is data."""
     return _data_inputs(graph, node) == [node.inputs[0]] and graph.weight_names.issuperset(node.inputs[1:])
 
 
-def _feeding_convolutions(graph: CanonicalGraph) -> set[str]:
-    """Edges of which all readers, directly or after moving, are int8 convolutions: quantized before they are moved."""
+def _feeding(graph: CanonicalGraph, convolutions: set[str]) -> set[str]:
+    """Edges of which all readers, directly or after moving, are these convolutions: quantized before they are moved."""
     others = {graph.output}
     for node in reversed(graph.nodes):
         moved_to_convolutions = node.op in MOVING and node.output not in others
-        if node.op not in CONVOLUTIONS and not moved_to_convolutions:
+        if node.output not in convolutions and not moved_to_convolutions:
             others.update(node.inputs)
     return {node.output for node in graph.nodes} - others
 

@@ -112,13 +112,24 @@ class _Builder:
 
     def copy(self, node: Node, inputs: Sequence[str], output: str) -> None:
         """One node as it is, its structural constants resized for the batch."""
+        inputs = self.full_scales(node, inputs) if node.op == "LayerNormalization" else inputs
         for position, name in enumerate(node.inputs):
-            if name in self.graph.constants:
+            if inputs[position] in self.graph.constants:
                 constant = self.graph.constants[name]
                 if _BATCHED_STRUCTURE.get(node.op) == position:
                     constant = np.concatenate([[self.batch], constant[1:]]).astype(np.int64)
                 self.constants[inputs[position]] = constant
         self.add(node.op, inputs, output, **dict(node.attributes))
+
+    def full_scales(self, node: Node, inputs: Sequence[str]) -> list[str]:
+        """A norm's constants as one number for each channel: engines are much slower with a single one."""
+        names = list(inputs)
+        for position, name in enumerate(node.inputs[1:], 1):
+            if name in self.graph.constants:
+                names[position] = f"{node.output}.{position}"
+                full = np.broadcast_to(self.graph.constants[name], self.graph.shapes[node.output][-1:])
+                self.constants[names[position]] = np.ascontiguousarray(full)
+        return names
 
     def float_weight(self, name: str) -> str:
         self.initializers.setdefault(name, self.weights[name].dequantize())

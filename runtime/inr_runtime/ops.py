@@ -24,6 +24,8 @@ Constants = Sequence[NDArray[np.generic] | None]
 ShapeRule = Callable[[Sequence[Shape], Mapping[str, Value], Constants], Shape]
 MAX_RANK = 6
 MAX_SIDE = 1 << 62
+MAX_NORM = 1 << 16
+"""Numbers that are normalized together, at most: engines are given a scale for each."""
 
 
 @dataclass(frozen=True)
@@ -165,6 +167,16 @@ def _transpose(shapes: Sequence[Shape], attributes: Mapping[str, Value], constan
     return tuple(shapes[0][i] for i in order)
 
 
+def _layer_norm(shapes: Sequence[Shape], attributes: Mapping[str, Value], constants: Constants) -> Shape:
+    x, epsilon = shapes[0], attributes["epsilon"]
+    _expect(len(x) > 1 and x[-1] <= MAX_NORM, "LayerNormalization", shapes)
+    for shape, constant in zip(shapes[1:], constants[1:], strict=True):
+        _expect(shape == x[-1:] or (constant is not None and shape in ((), (1,))), "LayerNormalization scale", shapes)
+    if not isinstance(epsilon, float) or not 0 < epsilon <= 1:
+        raise GraphError(f"LayerNormalization epsilon {epsilon!r} out of range")
+    return x
+
+
 _CONVOLUTION: Mapping[str, Value | None] = {
     "auto_pad": "NOTSET",
     "dilations": (1, 1),
@@ -207,6 +219,7 @@ OPS: Mapping[str, Op] = {
     "Sub": Op((2, 2), _broadcast),
     "Mul": Op((2, 2), _broadcast),
     "Div": Op((2, 2), _broadcast),
+    "LayerNormalization": Op((2, 3), _layer_norm, {"axis": -1, "epsilon": 1e-5}, choices={"axis": (-1,)}),
     "Concat": Op((1, 16), _concat, {"axis": None}),
     "Slice": Op((5, 5), _slice, constant_inputs=(1, 2, 3, 4)),
     "Reshape": Op((2, 2), _reshape, {"allowzero": 0}, constant_inputs=(1,), choices={"allowzero": (0, 1)}),

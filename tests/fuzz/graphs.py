@@ -277,6 +277,13 @@ def _limit(g: _Growth, rng: random.Random) -> None:
     g.add("Clip", [g.tip, g.constant(low, np.float32), g.constant(high, np.float32)])
 
 
+def _normalize(g: _Growth, rng: random.Random) -> None:
+    last = g.shapes[g.tip][-1]
+    scale = rng.choice([g.constant(rng.choice([1.0, 0.0, -2.0, 1e38]), np.float32), g.weight(last)])
+    bias = [g.weight(last)] if rng.random() < 0.5 else []
+    g.add("LayerNormalization", [g.tip, scale, *bias], {"epsilon": rng.choice([1e-6, 1e-38, 1.0])})
+
+
 def _resize(g: _Growth, rng: random.Random) -> None:
     shape = g.shapes[g.tip]
     size = [*shape[:2], *(rng.randint(1, 12) for _ in shape[2:])]
@@ -287,4 +294,4 @@ def _resizing(rng: random.Random) -> dict[str, str]:
     return {name: str(rng.choice(values)) for name, values in OPS["Resize"].choices.items()}
 
 
-STEPS = (_convolve, _convolve, _function, _combine, _join, _move, _move, _limit, _resize)
+STEPS = (_convolve, _convolve, _function, _combine, _join, _move, _move, _limit, _normalize, _resize)

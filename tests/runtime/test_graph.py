@@ -57,6 +57,8 @@ EXAMPLES: list[Example] = [
     *BINARY,
     ("Sub", [scalar(1), X], {}),
     ("Mul", [X, np.linspace(0, 1, 8, dtype=np.float32).reshape(8, 1, 1)], {}),
+    ("LayerNormalization", [X, (5,), (5,)], {}),
+    ("LayerNormalization", [X, np.ones(1, np.float32)], {"axis": -1, "epsilon": 1e-6}),
     ("Concat", [X, (1, 3, 6, 5), X], {"axis": 1}),
     ("Concat", [X, X], {"axis": -1}),
     ("Slice", [X, ints(1, 0), ints(7, 99), ints(1, 3), ints(1, 1)], {}),

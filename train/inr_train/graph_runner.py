@@ -86,6 +86,12 @@ def _reshape(data: list[Tensor], attributes: dict[str, Any], structure: list[lis
     return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
 
 
+def _layer_norm(data: list[Tensor], attributes: dict[str, Any], structure: list[Any]) -> Tensor:
+    x, *affine = data
+    scale, *bias = (a.expand(x.shape[-1]) for a in affine)
+    return F.layer_norm(x, x.shape[-1:], scale, bias[0] if bias else None, attributes.get("epsilon", 1e-5))
+
+
 _FUNCTIONS: dict[str, Callable[..., Tensor]] = {
     "Conv": _conv,
     "ConvTranspose": _conv_transpose,
@@ -102,6 +108,7 @@ _FUNCTIONS: dict[str, Callable[..., Tensor]] = {
     "Sub": lambda d, a, s: d[0] - d[1],
     "Mul": lambda d, a, s: d[0] * d[1],
     "Div": lambda d, a, s: d[0] / d[1],
+    "LayerNormalization": _layer_norm,
     "Concat": lambda d, a, s: torch.cat(d, a["axis"]),
     "Slice": _slice,
     "Reshape": _reshape,

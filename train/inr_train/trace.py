@@ -170,6 +170,8 @@ def _respell(node: Node, constants: dict[str, Constant], graph: onnx.GraphProto)
         return _full_slice(node, constants)
     if node.op == "Reshape":
         return _positive_reshape(node, constants, graph)
+    if node.op == "LayerNormalization":
+        return _short_scale(node, constants)
     return node
 
 
@@ -203,6 +205,17 @@ def _positive_reshape(node: Node, constants: dict[str, Constant], graph: onnx.Gr
         raise GraphError("a reshape has no static shape")
     constants[name] = np.array(shape, np.int64)
     return Node(node.op, (node.inputs[0], name), node.output)
+
+
+def _short_scale(node: Node, constants: dict[str, Constant]) -> Node:
+    """A norm that scales all channels alike says so with one number, and one that adds nothing has no bias."""
+    x, scale, *bias = node.inputs
+    numbers = np.unique(constants[scale]) if scale in constants else np.zeros(0, np.float32)
+    if len(numbers) == 1:
+        scale = f"{node.output}/scale"
+        constants[scale] = numbers
+    kept = [name for name in bias if name not in constants or constants[name].any()]
+    return Node(node.op, (x, scale, *kept), node.output, node.attributes)
 
 
 def weight_axes(graph: CanonicalGraph) -> tuple[int | None, ...]:
