@@ -16,11 +16,12 @@ from inr_runtime.lower import TARGETS, lower
 from inr_train import Checkpoint, Clip, fit
 from inr_train.graph_runner import run_graph
 from inr_train.models import HNeRV, HNeRVConfig, count_macs, count_parameters, meta_model
-from inr_train.presets import PRESETS, hnerv_strides
+from inr_train.presets import PRESETS
 from inr_train.quantization import QuantizedModel, quantize_grids, quantize_weights
 from inr_train.ranges import measure_ranges
 from inr_train.recipe import HNERV_RECIPE
 from inr_train.runlog import Progress
+from inr_train.strides import hnerv_strides
 from inr_train.trace import trace
 
 SMALL = {"strides": (4, 2), "channels": 12, "embedding": 6, "encoder_width": 8}

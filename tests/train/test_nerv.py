@@ -11,7 +11,8 @@ import torch
 from inr_runtime.errors import InputError
 from inr_train.graph_runner import run_graph
 from inr_train.models import NeRV, NeRVConfig, build_model, config_dict, count_macs, count_parameters, meta_model
-from inr_train.presets import PRESETS, solve_strides
+from inr_train.presets import PRESETS
+from inr_train.strides import solve_strides
 from inr_train.trace import trace
 
 

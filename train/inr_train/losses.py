@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from pytorch_msssim import ssim
+from pytorch_msssim import ms_ssim, ssim
 from torch import Tensor
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -27,6 +27,12 @@ def one_minus_ssim(prediction: Tensor, target: Tensor) -> Tensor:
     return 1 - value
 
 
+def one_minus_ms_ssim(prediction: Tensor, target: Tensor) -> Tensor:
+    """1 - MS-SSIM with windows of 5 taps (of sigma 1.5), five scales: as HiNeRV is trained, for sides above 64."""
+    value: Tensor = ms_ssim(prediction, target, data_range=1.0, win_size=5)
+    return 1 - value
+
+
 def fft_l1(prediction: Tensor, target: Tensor) -> Tensor:
     """Mean magnitude of the difference's orthonormal 2-D Fourier coefficients (as in Boosting-NeRV's loss)."""
     spectrum: Tensor = torch.fft.rfft2(prediction - target, norm="ortho")
@@ -42,8 +48,14 @@ LOSSES: dict[str, Callable[[float], Loss]] = {
     "l2": lambda alpha: l2,
     "ssim": lambda alpha: one_minus_ssim,
     "l1_ssim": _mix(l1, one_minus_ssim),
+    "l1_msssim": _mix(l1, one_minus_ms_ssim),
     "l2_ssim": _mix(l2, one_minus_ssim),
     "l2_l1": _mix(l2, l1),
     "l1_fft": lambda alpha: lambda p, t: alpha * l1(p, t) + fft_l1(p, t),
 }
 """Losses by name; mixes take alpha: alpha * first + (1 - alpha) * second, and l1_fft is alpha * L1 + FFT-L1."""
+
+
+def least_side(name: str) -> int:
+    """The smallest height and width, in pixels, that a loss can be computed for."""
+    return 65 if "msssim" in name else 11 if "ssim" in name else 1

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,12 +9,9 @@ from typing import Any
 from inr_runtime.errors import UsageError
 from inr_train.models import HNeRVConfig, NeRVConfig, count_macs, count_parameters, meta_model
 from inr_train.models.hnerv import solve_channels
-from inr_train.recipe import FAST_RECIPE, HNERV_RECIPE, NERV_RECIPE, Recipe
-
-BASE_AREA = 9 * 16
-"""Positions of the stem's feature map that the NeRV paper uses (9 x 16)."""
-HNERV_AREA = 2 * 4
-"""Positions of HNeRV's embedding."""
+from inr_train.presets_hinerv import HINERV_CONFIGS
+from inr_train.recipe import FAST_RECIPE, HINERV_RECIPE, HNERV_RECIPE, NERV_RECIPE, Recipe
+from inr_train.strides import hnerv_strides, solve_strides
 
 
 @dataclass(frozen=True)
@@ -27,26 +22,6 @@ class Preset:
     family: str
     config: Callable[[int, int, int], Any]
     recipe: Recipe
-
-
-def solve_strides(height: int, width: int) -> tuple[tuple[int, ...], int, int]:
-    """Strides and base size whose product covers height x width with little to cut off.
-
-    The candidates are the papers' shapes: 5 (or a smaller factor), perhaps a 3, then 2s. The choice
-    weighs cut-off pixels against a base far from 9 x 16. Gives (strides, base height, base width); exact for
-    the papers' sizes: 720x1280 gives 5 2 2 2 2 and 9x16.
-    """
-    candidates = {(f, *three, *([2] * n)) for f in (5, 4, 3, 2) for three in ((), (3,)) for n in range(9)}
-
-    def cost(strides: tuple[int, ...]) -> tuple[float, tuple[int, ...]]:
-        factor = math.prod(strides)
-        h, w = -(-height // factor), -(-width // factor)
-        waste = h * w * factor**2 / (height * width) - 1
-        return (waste + 0.5 * abs(math.log2(h * w / BASE_AREA)), tuple(-s for s in strides))
-
-    best = min(candidates, key=cost)
-    factor = math.prod(best)
-    return best, -(-height // factor), -(-width // factor)
 
 
 def _paper_nerv(channels: int) -> Callable[[int, int, int], NeRVConfig]:
@@ -80,24 +55,6 @@ def _small_nerv(channels: int, stem_width: int, lower_width: int) -> Callable[[i
     return config
 
 
-def hnerv_strides(height: int, width: int) -> tuple[int, ...]:
-    """Strides of HNeRV for a frame size: few embeddings (about 2 x 4 positions) and little to cut off.
-
-    The candidates are made like the papers' strides: a 5, then 4s, 3s and 2s. Exact for their sizes: 640x1280 gives
-    5 4 4 2 2, 480x960 gives 5 4 3 2 2, 960x1920 gives 5 4 4 3 2.
-    """
-    counts = itertools.product((0, 1), (0, 1, 2), (0, 1), (0, 1, 2))
-    candidates = [(*(5,) * a, *(4,) * b, *(3,) * c, *(2,) * d) for a, b, c, d in counts if a + b + c + d]
-
-    def cost(strides: tuple[int, ...]) -> tuple[float, int, tuple[int, ...]]:
-        factor = math.prod(strides)
-        h, w = -(-height // factor), -(-width // factor)
-        waste = h * w * factor**2 / (height * width) - 1
-        return (2 * waste + 0.5 * abs(math.log2(h * w / HNERV_AREA)), abs(len(strides) - 5), tuple(-s for s in strides))
-
-    return min(candidates, key=cost)
-
-
 def _hnerv(parameters: int) -> Callable[[int, int, int], HNeRVConfig]:
     def config(height: int, width: int, frames: int) -> HNeRVConfig:
         shape = HNeRVConfig(height, width, frames, hnerv_strides(height, width))
@@ -118,6 +75,7 @@ PRESETS: dict[str, Preset] = {
         Preset("hnerv-0.75m", "hnerv", _hnerv(750_000), HNERV_RECIPE),
         Preset("hnerv-1.5m", "hnerv", _hnerv(1_500_000), HNERV_RECIPE),
         Preset("hnerv-3m", "hnerv", _hnerv(3_000_000), HNERV_RECIPE),
+        *(Preset(name, "hinerv", config, HINERV_RECIPE) for name, config in HINERV_CONFIGS.items()),
     )
 }
 

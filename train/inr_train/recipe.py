@@ -191,4 +191,16 @@ HNERV_RECIPE = Recipe(
 )
 """The HNeRV paper's training (batch 2, Adam, L2), with the quantization-aware tail added."""
 
-RECIPES = {r.name: r for r in (FAST_RECIPE, NERV_RECIPE, HNERV_RECIPE)}
+HINERV_RECIPE = Recipe(
+    "hinerv",
+    epochs=300,
+    phases=INT8_PHASES,
+    loss="l1_msssim",
+    alpha=0.7,
+    learning_rate=2e-3,
+    warmup=0.1,
+    betas=(0.9, 0.999),
+)
+"""The HiNeRV paper's training (Adam, L1 + MS-SSIM of 5 taps), frame by frame, with our quantization-aware tail."""
+
+RECIPES = {r.name: r for r in (FAST_RECIPE, NERV_RECIPE, HNERV_RECIPE, HINERV_RECIPE)}

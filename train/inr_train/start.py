@@ -13,6 +13,7 @@ from torch import Tensor
 from inr_runtime.errors import InputError, UsageError
 from inr_train.checkpoint import Checkpoint
 from inr_train.clip import Clip
+from inr_train.losses import least_side
 from inr_train.models import config_dict, config_value, count_parameters, meta_model
 from inr_train.presets import Preset, default_preset, estimate_bytes, preset_named
 from inr_train.pruning import masks_of
@@ -85,8 +86,9 @@ Goal = tuple[str | None, float, bool]
 
 def choose_recipe(clip: Clip, recipe: Recipe, epochs: int | None, goal: Goal, threads: int = 0) -> Recipe:
     """The recipe with other epochs and goal; raises `UsageError` on contradictions."""
-    if "ssim" in recipe.loss and min(clip.info.width, clip.info.height) < 11:
-        raise UsageError(f"loss {recipe.loss} needs frames of at least 11x11 pixels; choose --loss l1_fft")
+    side = least_side(recipe.loss)
+    if min(clip.info.width, clip.info.height) < side:
+        raise UsageError(f"loss {recipe.loss} needs frames of at least {side}x{side} pixels; choose --loss l1_fft")
     try:
         recipe = replace(recipe, epochs=epochs or recipe.epochs, batch_size=min(recipe.batch_size, len(clip)))
         recipe = replace(recipe, threads=threads or recipe.threads)

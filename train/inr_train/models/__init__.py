@@ -12,12 +12,15 @@ from torch import nn
 from inr_runtime.errors import InputError
 from inr_train.models.base import TimeInput, VideoModel
 from inr_train.models.hnerv import HNeRV, HNeRVConfig
+from inr_train.models.hinerv import HiNeRV, HiNeRVConfig
 from inr_train.models.nerv import NeRV, NeRVConfig
 
 __all__ = [
     "MODELS",
     "HNeRV",
     "HNeRVConfig",
+    "HiNeRV",
+    "HiNeRVConfig",
     "NeRV",
     "NeRVConfig",
     "TimeInput",
@@ -28,7 +31,7 @@ __all__ = [
     "meta_model",
 ]
 
-MODELS: dict[str, type[VideoModel]] = {m.name: m for m in (NeRV, HNeRV)}
+MODELS: dict[str, type[VideoModel]] = {m.name: m for m in (NeRV, HNeRV, HiNeRV)}
 MAX_PARAMETERS = 2_000_000_000
 
 
