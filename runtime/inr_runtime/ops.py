@@ -167,6 +167,12 @@ def _transpose(shapes: Sequence[Shape], attributes: Mapping[str, Value], constan
     return tuple(shapes[0][i] for i in order)
 
 
+def _tile(shapes: Sequence[Shape], attributes: Mapping[str, Value], constants: Constants) -> Shape:
+    repeats = _ints(constants[1], "Tile repeats")
+    _expect(len(repeats) == len(shapes[0]) and repeats[:1] == [1] and min(repeats) >= 1, "Tile", shapes)
+    return tuple(n * times for n, times in zip(shapes[0], repeats, strict=True))
+
+
 def _layer_norm(shapes: Sequence[Shape], attributes: Mapping[str, Value], constants: Constants) -> Shape:
     x, epsilon = shapes[0], attributes["epsilon"]
     _expect(len(x) > 1 and x[-1] <= MAX_NORM, "LayerNormalization", shapes)
@@ -223,6 +229,7 @@ OPS: Mapping[str, Op] = {
     "Concat": Op((1, 16), _concat, {"axis": None}),
     "Slice": Op((5, 5), _slice, constant_inputs=(1, 2, 3, 4)),
     "Reshape": Op((2, 2), _reshape, {"allowzero": 0}, constant_inputs=(1,), choices={"allowzero": (0, 1)}),
+    "Tile": Op((2, 2), _tile, constant_inputs=(1,)),
     "Transpose": Op((1, 1), _transpose, {"perm": None}),
 }
 

@@ -252,8 +252,10 @@ def _join(g: _Growth, rng: random.Random) -> None:
 
 def _move(g: _Growth, rng: random.Random) -> None:
     shape = g.shapes[g.tip]
-    how = rng.randrange(4)
-    if how == 0:
+    how = rng.randrange(5)
+    if how == 4:
+        g.add("Tile", [g.tip, g.constant([1, *(rng.choice([1, 1, 2, 3]) for _ in shape[1:])])])
+    elif how == 0:
         order = list(range(1, len(shape)))
         rng.shuffle(order)
         g.add("Transpose", [g.tip], {"perm": (0, *order)})

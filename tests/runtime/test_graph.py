@@ -65,6 +65,7 @@ EXAMPLES: list[Example] = [
     ("Slice", [X, ints(2), ints(3), ints(-2), ints(1)], {}),
     ("Reshape", [X, ints(1, 2, 4, 30)], {}),
     ("Reshape", [X, ints(1, 240)], {"allowzero": 1}),
+    ("Tile", [X, ints(1, 1, 2, 3)], {}),
     ("Transpose", [X], {"perm": [0, 2, 3, 1]}),
 ]
 

@@ -86,6 +86,10 @@ def _reshape(data: list[Tensor], attributes: dict[str, Any], structure: list[lis
     return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
 
 
+def _layout(x: Tensor) -> torch.memory_format:
+    return torch.channels_last if x.ndim == 4 else torch.contiguous_format
+
+
 def _layer_norm(data: list[Tensor], attributes: dict[str, Any], structure: list[Any]) -> Tensor:
     x, *affine = data
     scale, *bias = (a.expand(x.shape[-1]) for a in affine)
@@ -112,5 +116,6 @@ _FUNCTIONS: dict[str, Callable[..., Tensor]] = {
     "Concat": lambda d, a, s: torch.cat(d, a["axis"]),
     "Slice": _slice,
     "Reshape": _reshape,
+    "Tile": lambda d, a, s: d[0].repeat(s[0]).contiguous(memory_format=_layout(d[0])),
     "Transpose": lambda d, a, s: d[0].permute(a["perm"]),
 }

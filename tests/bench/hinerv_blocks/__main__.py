@@ -103,11 +103,17 @@ def moves(width: int, side: int) -> dict[str, Part]:
         padded = F.pad(x, (1, 1, 1, 1), mode="replicate")
         return F.conv_transpose2d(padded, kernel, stride=2, padding=3, groups=width)
 
+    def in_six_axes(x: Tensor) -> Tensor:
+        batch, channels, height, columns = x.shape
+        cells = x.reshape(batch, channels, height // side, side, columns // side, side)
+        return (cells + pattern.to(x.dtype).reshape(1, channels, 1, side, 1, side)).reshape(x.shape)
+
     return {
         "upscale, interpolate": lambda x: interpolate(x, 2, "bilinear"),
         "upscale, matrix products": by_products,
         "upscale, transposed convolution": by_transposed,
-        "pattern, added in a view of six axes": lambda x: add_pattern(x, pattern.to(x.dtype), None),
+        "pattern, added in strips": lambda x: add_pattern(x, pattern.to(x.dtype), None),
+        "pattern, added in a view of six axes": in_six_axes,
         "pattern, repeated": lambda x: x + pattern.to(x.dtype).repeat(1, 1, x.shape[2] // side, x.shape[3] // side),
     }
 
