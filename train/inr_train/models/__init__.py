@@ -11,8 +11,8 @@ from torch import nn
 
 from inr_runtime.errors import InputError
 from inr_train.models.base import TimeInput, VideoModel
-from inr_train.models.hnerv import HNeRV, HNeRVConfig
 from inr_train.models.hinerv import HiNeRV, HiNeRVConfig
+from inr_train.models.hnerv import HNeRV, HNeRVConfig
 from inr_train.models.nerv import NeRV, NeRVConfig
 
 __all__ = [
