@@ -86,3 +86,22 @@ def test_fp32_engine_gives_what_pytorch_gives() -> None:
     found = backend.run({"x0": inputs[0].numpy()})[0].astype(int)
     assert np.abs(found - expected).max() <= 1
     backend.close()
+
+
+def test_quant_noise_imitates_a_share_of_the_weights_in_training_and_all_elsewhere() -> None:
+    torch.manual_seed(1)
+    model = NeRV(PRESETS["nerv-xxs"].config(24, 40, 6))
+    noisy, full = (QuantizedModel(model, trace(model), (3, 10), noise=n) for n in (0.7, 1.0))
+    noisy.seed_step(5)
+    first = noisy.quantized_weights()
+    noisy.seed_step(5)
+    again = noisy.quantized_weights()
+    noisy.seed_step(6)
+    other = noisy.quantized_weights()
+    largest = max(range(len(first)), key=lambda i: first[i].numel())
+    kept = dict(model.named_parameters())[noisy.trace.parameters[largest]]
+    assert float((first[largest] == kept).float().mean()) == pytest.approx(0.3, abs=0.03)
+    assert torch.equal(first[largest], again[largest])
+    assert not torch.equal(first[largest], other[largest])
+    with torch.no_grad():
+        assert all(torch.equal(a, b) for a, b in zip(noisy.quantized_weights(), full.quantized_weights(), strict=True))

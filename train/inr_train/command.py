@@ -30,7 +30,7 @@ from inr_train.models import MODELS
 from inr_train.official import adopt
 from inr_train.own import register_named
 from inr_train.presets import describe_presets, preset_named
-from inr_train.recipe import MAX_SPARSITY, QUANTIZE, RECIPES, Recipe
+from inr_train.recipe import MAX_SPARSITY, QUANTIZE, RECIPES, Recipe, with_noise
 from inr_train.runlog import Progress
 from inr_train.start import Estimate, choose_preset, default_recipe, last_path
 
@@ -77,6 +77,7 @@ def read_options(**given: Any) -> ReadOptions:
 
 TRAINING_DEFAULTS: dict[str, Any] = {
     **dict.fromkeys(("epochs", "recipe", "batch_size", "lr", "loss", "alpha", "log", "bits", "origin", "prune_power")),
+    **dict.fromkeys(("quant_noise", "heldout", "from_weights")),
     **{"preset": "auto", "seed": 0, "device": "auto", "amp": "auto", "overrides": (), "save_every": 30.0, "prune": 0.0},
 }
 """What `train_with_progress` takes for options that a caller has no opinion on."""
@@ -104,6 +105,7 @@ TRAINING_DEFAULTS: dict[str, Any] = {
     "--prune", type=click.FloatRange(0, MAX_SPARSITY), default=0.0, help="Share of weights to prune, 0.4 say."
 )
 @click.option("--prune-power", type=float, help="0: by magnitude (default), 0.5: adaptively, by |w|/count^0.5.")
+@click.option("--quant-noise", type=float, help="Imitate this share of the weights in a step (default: all; 0.9 say).")
 @click.option("--from", "origin", type=click.Path(path_type=Path), help="Fine-tune this model.pt, in a shorter run.")
 @click.option(
     "--from-weights",
@@ -247,7 +249,9 @@ def _recipe(recipe: Recipe, given: dict[str, Any]) -> Recipe | None:
         changed["dtype"] = {"off": "fp32", "bf16": "bf16"}[given["amp"]]
     named = _named_recipe(given["recipe"]) if given["recipe"] else recipe
     try:
-        return replace(named, **changed) if changed or given["recipe"] else None
+        if given["quant_noise"] is not None:
+            named = with_noise(named, given["quant_noise"])
+        return replace(named, **changed) if changed or named is not recipe else None
     except ValueError as error:
         raise UsageError(str(error)) from error
 

@@ -22,6 +22,7 @@ from inr_train.keep import keep_model, keep_state
 from inr_train.lock import held
 from inr_train.losses import LOSSES
 from inr_train.pruning import apply_masks, mask_gradients, prune, sparsity_of
+from inr_train.quantization import QuantizedModel
 from inr_train.recipe import Recipe
 from inr_train.run import Run, Saver, deferred_interrupts
 from inr_train.runlog import Progress, RunLog
@@ -180,6 +181,8 @@ def _step(run: Run, frames: Tensor) -> float:
     rate = recipe.learning_rate_at(run.step, recipe.steps(len(frames))) * run.lr_factor
     for group in run.optimizer.param_groups:
         group["lr"] = rate
+    if isinstance(run.network, QuantizedModel):
+        run.network.seed_step(run.seed * 1_000_003 + run.step)
     target = frames[torch.tensor(index, device=run.device)].float() / 255
     reduced = recipe.dtype == "bf16" and phase.quantize == "none"
     with torch.autocast(run.device.type, torch.bfloat16, enabled=reduced):

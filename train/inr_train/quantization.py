@@ -74,15 +74,22 @@ def quantize_grids(model: VideoModel, bits: int) -> tuple[TimeTensor, ...]:
 class QuantizedModel(nn.Module):
     """A model as it will be after export, for training and evaluation.
 
-    int8: imitate quantized activations too, else weights only. ranges: (low, high) by edge, from `measure_ranges`
-    or a checkpoint; their bounds are trained.
+    bits: of weights and of biases. ranges: (low, high) by edge, from `measure_ranges` or a checkpoint, to imitate
+    quantized activations too; their bounds are trained. noise: share of the weights that are imitated in a training
+    step, drawn anew in each from `seed_step`; wherever gradients are off, all are.
     """
 
     def __init__(
-        self, model: VideoModel, trace: Trace, bits: tuple[int, int], ranges: Mapping[str, Range] | None = None
+        self,
+        model: VideoModel,
+        trace: Trace,
+        bits: tuple[int, int],
+        ranges: Mapping[str, Range] | None = None,
+        noise: float = 1.0,
     ) -> None:
         super().__init__()
-        self.model, self.trace, self.bits = model, trace, bits
+        self.model, self.trace, self.bits, self.noise = model, trace, bits, noise
+        self._draws = torch.Generator(next(model.parameters()).device)
         self.axes = weight_axes(trace.graph)
         self.plan: Int8Plan | None = plan_int8(trace.graph) if ranges is not None else None
         self.bounds = nn.ParameterDict({e: nn.Parameter(torch.tensor(r)) for e, r in (ranges or {}).items()})
@@ -96,7 +103,7 @@ class QuantizedModel(nn.Module):
         """The model's `sample` with its grids after a round trip through integers."""
         parameters = dict(self.model.named_parameters())
         bits = self.bits[0]
-        grids = {n: imitate_quantize(parameters[n], bits, grid_axis(parameters[n].shape)) for n in self.model.grids}
+        grids = {n: self._imitate_weight(parameters[n], bits, grid_axis(parameters[n].shape)) for n in self.model.grids}
         return self.model.sample(times, grids)
 
     def quantized_weights(self) -> list[Tensor]:
@@ -105,9 +112,20 @@ class QuantizedModel(nn.Module):
         weight_bits, bias_bits = self.bits
         tensors = [parameters[name] for name in self.trace.parameters]
         return [
-            imitate_quantize(t, weight_bits if t.ndim > 1 else bias_bits, axis)
+            self._imitate_weight(t, weight_bits if t.ndim > 1 else bias_bits, axis)
             for t, axis in zip(tensors, self.axes, strict=True)
         ]
+
+    def seed_step(self, seed: int) -> None:
+        """Begin a training step: what is imitated in it follows from `seed` alone."""
+        self._draws.manual_seed(seed)
+
+    def _imitate_weight(self, weight: Tensor, bits: int, axis: int | None) -> Tensor:
+        imitated = imitate_quantize(weight, bits, axis)
+        if self.noise >= 1 or not torch.is_grad_enabled():
+            return imitated
+        chosen = torch.rand(weight.shape, generator=self._draws, device=weight.device) < self.noise
+        return torch.where(chosen, imitated, weight)
 
     @property
     def ranges(self) -> dict[str, Range]:

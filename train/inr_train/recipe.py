@@ -24,7 +24,8 @@ class Phase:
     and activations as cpu-int8 computes them). branch: start from here, record the result as the float reference in
     the report, then go back to where it started: the rest of the schedule once more without compression. sparsity: the
     share of the prunable weights that are zero from the beginning of this phase to the end of the run; 0 changes
-    nothing.
+    nothing. noise: share of the weights that are imitated as integers in a step, drawn anew for each; 1 is ordinary
+    quantization-aware training, less is Quant-Noise (Fan et al. 2021), of which HiNeRV uses 0.9.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Phase:
     quantize: str = "none"
     branch: bool = False
     sparsity: float = 0.0
+    noise: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,8 @@ class Recipe:
             raise ValueError(f"dtype {self.dtype!r} is not bf16 or fp32")
         if any(not 0 <= p.sparsity <= MAX_SPARSITY for p in self.phases) or not 0 <= self.prune_power <= 4:
             raise ValueError(f"sparsity lies in 0 to {MAX_SPARSITY}, the power of pruning in 0 to 4")
+        if any(not 0 < p.noise <= 1 for p in self.phases):
+            raise ValueError("the share of imitated weights lies above 0, up to 1")
         if not (
             0 < self.learning_rate <= 10 and 0 <= self.alpha <= 1e3 and self.clip_norm > 0 and self.bias_bits <= 16
         ):
@@ -144,6 +148,12 @@ def with_goal(recipe: Recipe, quantize: str | None = None, sparsity: float = 0.0
         phases = (replace(phases[0], sparsity=sparsity), *phases[1:])
     elif sparsity:
         phases = _pruned_late(phases, sparsity)
+    return replace(recipe, phases=phases)
+
+
+def with_noise(recipe: Recipe, noise: float) -> Recipe:
+    """The same recipe with a share of the weights imitated in each step, where phases imitate them."""
+    phases = tuple(replace(p, noise=noise) if p.quantize != "none" else p for p in recipe.phases)
     return replace(recipe, phases=phases)
 
 

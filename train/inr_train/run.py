@@ -149,7 +149,8 @@ class Run:
         frame_count: frames to measure ranges with where an int8 phase begins; 0 when ranges are given or not needed.
         The optimizer's moments of the weights carry over from the phase before.
         """
-        kind = self.recipe.phases[min(self.phase, len(self.recipe.phases) - 1)].quantize
+        phase = self.recipe.phases[min(self.phase, len(self.recipe.phases) - 1)]
+        kind = phase.quantize
         before = getattr(self, "optimizer", None)
         if kind == "none":
             self.network = self.model
@@ -162,7 +163,7 @@ class Run:
                     weights = imitation.quantized_weights()
                 ranges = measure_ranges(self.trace().graph, weights, samples)
             wanted = ranges if kind == "int8" else None
-            self.network = QuantizedModel(self.model, self.trace(), bits, wanted).to(self.device)
+            self.network = QuantizedModel(self.model, self.trace(), bits, wanted, phase.noise).to(self.device)
         self.optimizer = self._make_optimizer(before)
 
     def _make_optimizer(self, before: torch.optim.Optimizer | None) -> torch.optim.Optimizer:
