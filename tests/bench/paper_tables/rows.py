@@ -15,7 +15,8 @@ from typing import Any
 class Row:
     """published: PSNR in dB, None where no number was printed. tolerance: dB that a repetition may differ by.
 
-    config, recipe: fields that replace the preset's. clip: name of the material of the full protocol.
+    config, recipe: fields that replace the preset's; reduced_config: further ones in the reduced protocol. clip: name of
+    the material of the full protocol.
     """
 
     table: str
@@ -29,6 +30,7 @@ class Row:
     reduced: str = ""
     config: Mapping[str, Any] = field(default_factory=dict)
     recipe: Mapping[str, Any] = field(default_factory=dict)
+    reduced_config: Mapping[str, Any] = field(default_factory=dict)
 
 
 _NERV = "NeRV (Chen et al. 2021), Bunny 1280x720"
@@ -46,6 +48,9 @@ BUNNY = (
     Row("bunny", "HNeRV 0.75 M", "hnerv-0.75m", 32.81, _HNERV, clip="bunny-640x1280"),
     Row("bunny", "HNeRV 1.5 M", "hnerv-1.5m", 35.57, _HNERV, clip="bunny-640x1280"),
     Row("bunny", "HNeRV 3 M", "hnerv-3m", 37.43, _HNERV, clip="bunny-640x1280"),
+    Row("bunny", "HiNeRV XXS", "hinerv-bunny-xxs", None, "HiNeRV, Bunny 1280x720: no number at hand"),
+    Row("bunny", "HiNeRV XS", "hinerv-bunny-xs", None, "HiNeRV, Bunny 1280x720: no number at hand"),
+    Row("bunny", "HiNeRV S", "hinerv-bunny-s", None, "HiNeRV, Bunny 1280x720: no number at hand"),
 )
 
 
@@ -73,5 +78,35 @@ NERV_ABLATIONS = (
     _ablation("L2 + SSIM", 36.46, {}, {"loss": "l2_ssim", "alpha": 0.7}),
 )
 
-ROWS = (*BUNNY, *NERV_ABLATIONS)
+_SMALL_HINERV = {
+    "strides": (5, 2),
+    "channels": 48,
+    "depths": (2, 1),
+    "expansions": (4, 1),
+    "base_frames": 12,
+    "base_channels": 4,
+}
+"""Two stages from 9 x 16 cells, for frames of 160x90."""
+
+
+def _variant(name: str, published: float, **config: Any) -> Row:
+    source = "HiNeRV (Kwan et al. 2023), table 4, mean of UVG"
+    small = {"reduced": "hinerv-bunny-xxs", "reduced_config": _SMALL_HINERV}
+    return Row("hinerv_ablations", name, "hinerv-uvg-s", published, source, clip="uvg", config=config, **small)
+
+
+HINERV_ABLATIONS = (
+    _variant("HiNeRV", 36.27),
+    _variant("V1 sub-pixel convolution 1x1", 34.78, upscale="subconv1"),
+    _variant("V2 sub-pixel convolution 3x3", 33.70, upscale="subconv3"),
+    _variant("V3 no encoding", 35.95, encoding="none"),
+    _variant("V4 Fourier encoding", 35.92, encoding="fourier"),
+    _variant("V5 local Fourier encoding", 35.77, encoding="local_fourier"),
+    _variant("V6 local grid only", 35.98, encoding="local_grid"),
+    _variant("V7 MLP blocks", 34.69, block="mlp"),
+    _variant("V8 3x3 convolution blocks", 35.12, block="conv3"),
+    _variant("V11 nearest neighbour", 36.08, upscale="nearest"),
+)
+
+ROWS = (*BUNNY, *NERV_ABLATIONS, *HINERV_ABLATIONS)
 TABLES = tuple(dict.fromkeys(r.table for r in ROWS))

@@ -66,7 +66,7 @@ def _trained(
             protocol.clip,
             preset.name,
             recipe=recipe,
-            config=dict(row.config),
+            config={**row.config, **(row.reduced_config if protocol.reduced else {})},
             quantize="none",
             seed=seed,
             device=protocol.device,
