@@ -15,8 +15,8 @@ from typing import Any
 class Row:
     """published: PSNR in dB, None where no number was printed. tolerance: dB that a repetition may differ by.
 
-    config, recipe: fields that replace the preset's; reduced_config: further ones in the reduced protocol. clip: name of
-    the material of the full protocol.
+    config, recipe: fields that replace the preset's; reduced_config: further ones in the reduced protocol. clip: the
+    material of the full protocol.
     """
 
     table: str

@@ -20,7 +20,7 @@ from inr_train.presets import preset_named
 from inr_train.runlog import Progress
 from inr_train.start import last_path
 
-REDUCED_EPOCHS = 150
+REDUCED_EPOCHS = 60
 REDUCED_RATE = 2e-3
 
 
