@@ -30,7 +30,7 @@ def main(count: int, seed: int, jobs: int, seconds: float, memory: int, failures
     guard = {"seed": seed, "workers": jobs, "seconds": seconds, "memory_bytes": memory << 20}
     tallies = with_progress(count, guard, Console(stderr=True))
     rows = [row_of(kind, tally) for kind, tally in tallies.items() if tally.files]
-    console = Console()
+    console = Console(width=120)
     console.print(table_of([*rows, total_of(rows)]))
     console.print(f"{count:,} mutants in {time.monotonic() - start:.0f} s")
     failed = keep_failures(tallies, seed, failures)
