@@ -24,6 +24,10 @@ REDUCED_EPOCHS = 60
 REDUCED_RATE = 2e-3
 
 
+class _Deadline(KeyboardInterrupt):
+    """Stops a run like Ctrl-C does: its state is saved."""
+
+
 @dataclass(frozen=True)
 class Protocol:
     """reduced: another network, clip and number of epochs; its numbers show directions only."""
@@ -75,14 +79,14 @@ def _trained(
             resume=last_path(path).exists(),
             progress=progress,
         )
-    except KeyboardInterrupt:
+    except _Deadline:
         return None
 
 
 def _stop_at(deadline: float) -> Callable[[Progress], None]:
     def check(_: Progress) -> None:
         if time.monotonic() > deadline:
-            raise KeyboardInterrupt
+            raise _Deadline
 
     return check
 
