@@ -1,4 +1,4 @@
-"""Tables of the documentation, made from result files: `python -m tests.bench.tables` rewrites README.md.
+"""Tables of the documentation, made from result files: `python -m tests.bench.tables` rewrites them.
 
 A table stands between `<!-- table NAME -->` and `<!-- end -->`; a test fails when it differs from its results.
 """
@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from tests.bench.compression_curves.table import compression_table
+from tests.bench.paper_tables.table import paper_tables
 
 ROOT = Path(__file__).parents[2]
+DOCUMENTS = (ROOT / "README.md", ROOT / "docs" / "tables.md")
 RESULTS = Path(__file__).parent / "results"
 _MARK = re.compile(r"(<!-- table (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -84,6 +86,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "demo": demo_table,
     "entropy": entropy_table,
     "mutations": mutations_table,
+    "papers": lambda: paper_tables(results("paper_tables")),
 }
 
 
@@ -93,5 +96,5 @@ def rewrite(text: str) -> str:
 
 
 if __name__ == "__main__":
-    readme = ROOT / "README.md"
-    readme.write_text(rewrite(readme.read_text()))
+    for document in DOCUMENTS:
+        document.write_text(rewrite(document.read_text()))
