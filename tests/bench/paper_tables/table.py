@@ -31,7 +31,7 @@ def paper_tables(records: Iterable[Mapping[str, Any]]) -> str:
 
 def _table(rows: Sequence[Row], results: Sequence[Result]) -> list[str]:
     lines = [
-        "| row | paper | tolerance | ours, full protocol | ours, reduced | against the first | parameters | GMAC | ms |",
+        "| row | paper | tolerance | ours, full | ours, reduced | against the first | parameters | GMAC | ms |",
         "|---|--:|--:|--:|--:|---|--:|--:|--:|",
     ]
     first = _runs(results, rows[0], "reduced")
