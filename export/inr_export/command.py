@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from inr_export.pipeline import MAX_LOSS_DB, ExportReport, export, export_onnx
+from inr_export.pipeline import MAX_LOSS_DB, ExportReport, export, export_onnx, media_of
 from inr_export.verify import Verification
 from inr_runtime.backends.ort import import_onnxruntime
 from inr_runtime.cli import StatusLine, common_options, megabytes, print_json, say
@@ -21,6 +21,7 @@ from inr_train.clip import Clip
 from inr_train.command import TRAINING_DEFAULTS, pop_reading, read_options, reading_options, train_with_progress
 from inr_train.own import register_named
 from inr_train.pruning import MAX_SPARSITY, compress
+from inr_train.sound import read_source
 from inr_train.start import last_path
 
 
@@ -52,8 +53,8 @@ def command(model: str, output: Path | None, quiet: bool, as_json: bool, **given
     _check(path, is_model, reading, given)
     checkpoint = Checkpoint.load(Path(model)) if is_model else _trained(model, path, reading, quiet, given)
     checkpoint = compress(checkpoint, given["bits"], given["prune"], given["prune_power"])
-    reference = Clip.read(given["ref"], read_options(**reading)) if given["ref"] else None
-    if reference is not None:
+    reference = read_source(given["ref"], read_options(**reading)) if given["ref"] else None
+    if isinstance(reference, Clip):
         reference = reference.thinned(int(checkpoint.source.get("every", 1)))
     if reference is not None and reference.digest != checkpoint.source.get("frames_sha256"):
         raise UsageError(f"{given['ref']} is not what the model was fitted to; give the same --size, --crop and range")
@@ -81,7 +82,8 @@ def command(model: str, output: Path | None, quiet: bool, as_json: bool, **given
     _tell(report, quiet)
     if failure:
         raise failure
-    say(f"next: inr-play {shlex.quote(str(path))} -o {shlex.quote(str(path.with_suffix('.mp4')))}", quiet)
+    played = path.with_suffix({"video": ".mp4", "image": ".png", "audio": ".wav"}[media_of(checkpoint)])
+    say(f"next: inr-play {shlex.quote(str(path))} -o {shlex.quote(str(played))}", quiet)
 
 
 def _check(path: Path, is_model: bool, reading: dict[str, Any], given: dict[str, Any]) -> None:
@@ -102,7 +104,7 @@ def _check(path: Path, is_model: bool, reading: dict[str, Any], given: dict[str,
 
 def _trained(video: str, path: Path, reading: dict[str, Any], quiet: bool, given: dict[str, Any]) -> Checkpoint:
     """The model of a video: what an earlier run left beside the output, or fitted now (going on where it stopped)."""
-    clip, model = Clip.read(video, read_options(**reading)), path.with_suffix(".pt")
+    clip, model = read_source(video, read_options(**reading)), path.with_suffix(".pt")
     if model.exists() and not given["overwrite"]:
         checkpoint = Checkpoint.load(model)
         if checkpoint.source.get("frames_sha256") != clip.digest:

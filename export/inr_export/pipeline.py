@@ -13,17 +13,19 @@ import onnx
 import torch
 from numpy.typing import NDArray
 
-from inr_export.verify import Verification, verify
+from inr_export.verify import Verification, sound_of, verify, verify_sound
 from inr_runtime.chunks import Header
 from inr_runtime.errors import InrError, PromiseError
 from inr_runtime.files import check_output, replacing
 from inr_runtime.format import NvbReader, write_nvb
+from inr_runtime.info import AudioInfo, VideoInfo
 from inr_runtime.int8plan import Range
 from inr_runtime.lower import lower, target_named
-from inr_runtime.segment import Segment, SegmentCost, make_thumbnail, segment_cost
+from inr_runtime.segment import PRINT_PIXELS, Segment, SegmentCost, make_thumbnail, segment_cost, sound_print
 from inr_runtime.tensors import QuantTensor
 from inr_train.checkpoint import Checkpoint
 from inr_train.clip import Clip
+from inr_train.evaluate import frame_of
 from inr_train.models import VideoModel, count_parameters
 from inr_train.quantization import quantize_grids, quantize_weights
 from inr_train.ranges import measure_ranges
@@ -89,8 +91,9 @@ def export(
         results: tuple[Verification, ...] = ()
         if check:
             clip = reference if reference is not None else find_source(checkpoint.source)
-            targets = ("cpu-int8", "cpu-fp32") if int8 else ("cpu-fp32",)
-            results = verify(temporary, checkpoint, network, clip, targets, threads, progress)
+            targets = ("cpu-int8", "cpu-fp32") if ranges else ("cpu-fp32",)
+            check_file = verify_sound if media_of(checkpoint) == "audio" else verify
+            results = check_file(temporary, checkpoint, network, clip, targets, threads, progress)
         with NvbReader(temporary) as reader:
             bits_per_pixel = reader.bits_per_pixel
     report = ExportReport(
@@ -98,7 +101,7 @@ def export(
         bytes=size,
         bits_per_pixel=bits_per_pixel,
         parameters=count_parameters(network),
-        gmac_per_frame=traced.graph.macs / 1e9,
+        gmac_per_frame=traced.graph.macs * network.runs_per_frame / 1e9,
         weight_bits=checkpoint.weight_bits,
         sparsity=_share_of_zeros(weights),
         cost=segment_cost(segment, header),
@@ -153,7 +156,7 @@ def _ranges(
     times = sorted({*range(0, count, step), count - 1})
     tensors = [torch.from_numpy(w.dequantize()) for w in weights]
     with torch.no_grad():
-        samples = [network.sample([float(t)]) for t in times]
+        samples = [network.sample(places) for places in network.calibration(times)]
     return measure_ranges(traced.graph, tensors, samples)
 
 
@@ -164,25 +167,52 @@ def _assemble(
     weights: Sequence[QuantTensor],
     ranges: dict[str, Range] | None,
 ) -> tuple[Header, Segment]:
-    info = checkpoint.info
+    info = _stored_info(checkpoint)
     meta = {"made_by": " ".join(f"{k} {v}" for k, v in checkpoint.versions.items()), "seed": str(checkpoint.seed)}
     if "heldout" in checkpoint.report:
         meta["heldout"] = json.dumps(checkpoint.report["heldout"])
     meta["quality"] = json.dumps({k: checkpoint.report.get(k) for k in ("psnr_db", "psnr_float_db")})
-    header = Header(
-        info, checkpoint.model, secrets.token_bytes(16), (traced.graph,), {0: ranges} if ranges else {}, meta
-    )
-    middle = info.frame_count // 2
+    stored, media = {0: ranges} if ranges else {}, media_of(checkpoint)
+    header = Header(info, checkpoint.model, secrets.token_bytes(16), (traced.graph,), stored, meta, media)
     times = quantize_grids(network, checkpoint.weight_bits)
-    thumbnail = make_thumbnail(decode_with_torch(network, middle))
-    segment = Segment(0, 0, info.frame_count, tuple(weights), times, thumbnail, middle)
+    thumbnail, place = _thumbnail(checkpoint, network)
+    segment = Segment(0, 0, info.frame_count, tuple(weights), times, thumbnail, place)
     return header, segment
 
 
+def media_of(checkpoint: Checkpoint) -> str:
+    """What the file of a model holds: one of `inr_runtime.chunks.MEDIA_KINDS`."""
+    if checkpoint.config.get("result") == "pcm_f32":
+        return "audio"
+    return "video" if checkpoint.info.frame_count > 1 else "image"
+
+
+def _stored_info(checkpoint: Checkpoint) -> VideoInfo:
+    """The facts as the file has them; training sees a sound as one row of pixels."""
+    info = checkpoint.info
+    if media_of(checkpoint) == "audio":
+        return AudioInfo(info.fps, int(checkpoint.config["channels"]), info.width).as_video()
+    return info
+
+
+def _thumbnail(checkpoint: Checkpoint, network: VideoModel) -> tuple[NDArray[np.uint8], int]:
+    """What a player compares with, and where: the middle frame, or the loudest moment of a sound."""
+    info = checkpoint.info
+    if media_of(checkpoint) == "audio":
+        sound = sound_of(network, info.width)
+        place = max(0, min(int(np.abs(sound[:, 0]).argmax()) - PRINT_PIXELS, len(sound) - 3 * PRINT_PIXELS))
+        return sound_print(sound[place:]), place
+    middle = info.frame_count // 2
+    return make_thumbnail(decode_with_torch(network, middle, (info.height, info.width))), middle
+
+
 @torch.no_grad()
-def decode_with_torch(network: VideoModel, index: int) -> NDArray[np.uint8]:
-    """Frame `index` as PyTorch computes it in float32: uint8 (H, W, 3). Raises `InrError` where it is not finite."""
-    frame = network.decode(*network.sample([index]))[0]
+def decode_with_torch(network: VideoModel, index: int, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Frame `index` as PyTorch computes it in float32: uint8 (H, W, 3); size: (H, W).
+
+    Raises `InrError` where it is not finite.
+    """
+    frame = frame_of(network, index, size)[0]
     if not torch.isfinite(frame).all():
         raise InrError("the model gives NaN or infinity; train again with a lower --lr")
     rounded = torch.round(frame.clamp(0, 1) * 255).to(torch.uint8)

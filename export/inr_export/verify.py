@@ -15,10 +15,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from inr_runtime.audio import open_audio
 from inr_runtime.decoder import Decoder, open_video
+from inr_runtime.errors import InrError
 from inr_runtime.metrics import psnr
+from inr_runtime.opened import OpenFile
 from inr_train.checkpoint import Checkpoint
 from inr_train.clip import Clip
+from inr_train.evaluate import frame_of
 from inr_train.models import VideoModel
 
 
@@ -61,7 +65,7 @@ def verify(
         tallies = [_Tally() for _ in videos]
         count = len(videos[0])
         for i in range(count):
-            expected = _expected(network, i)
+            expected = _expected(network, i, (checkpoint.info.height, checkpoint.info.width))
             for video, tally in zip(videos, tallies, strict=True):
                 tally.add(video, i, expected, None if clip is None else clip.frames[i])
             if progress:
@@ -70,10 +74,48 @@ def verify(
         return tuple(t.result(v, report) for v, t in zip(videos, tallies, strict=True))
 
 
+def verify_sound(
+    path: Path,
+    checkpoint: Checkpoint,
+    network: VideoModel,
+    clip: Clip | None,
+    targets: Sequence[str],
+    threads: int = 0,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> tuple[Verification, ...]:
+    """The same for sound: decibels are peak to peak (a range of 2), fps are samples a second."""
+    expected, results = sound_of(network, checkpoint.info.width), []
+    for number, target in enumerate(targets, 1):
+        with open_audio(path, target=target, threads=threads) as sound:
+            begin = time.perf_counter()
+            samples = sound.samples()
+            tally = _Tally([_peak_to_peak(samples, expected)], seconds=(time.perf_counter() - begin) / len(samples))
+            if clip is not None:
+                tally.source.append(_decibels(_peak_to_peak(samples, clip.frames[0, 0])))
+            results.append(tally.result(sound, checkpoint.report))
+        if progress:
+            progress(target, number, len(targets))
+    return tuple(results)
+
+
+def _peak_to_peak(samples: NDArray[np.float32], original: NDArray[np.float32]) -> float:
+    """Mean squared difference of sounds (n, channels), their range of 2 taken as 1."""
+    return float(np.square(samples.astype(np.float64) - original).mean() / 4)
+
+
 @torch.no_grad()
-def _expected(network: VideoModel, index: int) -> Tensor:
+def sound_of(network: VideoModel, count: int) -> NDArray[np.float32]:
+    """The model's `count` samples in PyTorch float32: (n, channels), clipped. Raises `InrError` on NaN."""
+    sound = frame_of(network, 0, (1, count))[0, :, 0]
+    if not torch.isfinite(sound).all():
+        raise InrError("the model gives NaN or infinity; train again with a lower --lr")
+    return np.ascontiguousarray(sound.clamp(-1, 1).T.numpy(), np.float32)
+
+
+@torch.no_grad()
+def _expected(network: VideoModel, index: int, size: tuple[int, int]) -> Tensor:
     """The model's frame in PyTorch float32, (H, W, 3), clipped to [0, 1] but not rounded."""
-    return network.decode(*network.sample([index]))[0].clamp(0, 1).permute(1, 2, 0)
+    return frame_of(network, index, size)[0].clamp(0, 1).permute(1, 2, 0)
 
 
 @dataclass
@@ -92,7 +134,7 @@ class _Tally:
         if original is not None:
             self.source.append(psnr(frame, original))
 
-    def result(self, video: Decoder, report: Mapping[str, Any]) -> Verification:
+    def result(self, video: OpenFile, report: Mapping[str, Any]) -> Verification:
         mse = float(np.mean(self.errors))
         source_db = float(np.mean(self.source)) if self.source else None
         float_db = report.get("psnr_float_db")

@@ -15,16 +15,21 @@ from inr_player.inspect import describe
 from inr_player.playback import count_at_rate, frames_at_rate, play
 from inr_player.request import Request
 from inr_player.selection import part_of
+from inr_player.sound import media_of, play_sound
 from inr_player.tables import show_info
 from inr_runtime.cli import StatusLine, clock, megabytes, print_json, say
 from inr_runtime.decoder import Decoder
-from inr_runtime.errors import InrError
+from inr_runtime.errors import InrError, UsageError
 from inr_runtime.format import NvbReader
 from inr_runtime.media import open_writer
 
 
 def run(request: Request) -> None:
     """Do what was asked for."""
+    if not request.info and media_of(request.file) == "audio":
+        return play_sound(request)
+    if request.rate or Path(request.output or "").suffix.lower() == ".wav":
+        raise UsageError(f"{request.file} holds pictures, no sound; write -o out.mp4 or out.png, and no --rate")
     if request.info:
         _info(request)
     elif request.benchmark:
@@ -49,6 +54,7 @@ def _benchmark(request: Request) -> None:
             backend=request.backend,
             target=request.target,
             threads=request.threads,
+            size=request.size,
             progress=lambda done, count: status.update(done, count, "frame"),
         )
     print_json(asdict(result)) if request.as_json else click.echo(_benchmark_line(result))

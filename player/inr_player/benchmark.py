@@ -54,6 +54,7 @@ def benchmark(
     backend: str = "auto",
     target: str = "auto",
     threads: int = 0,
+    size: tuple[int, int] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Benchmark:
     """Open `path`, decode the chosen frames once, in order, and measure; arguments as of `open_video`.
@@ -61,7 +62,7 @@ def benchmark(
     progress: told the frames done and their number.
     """
     start = perf_counter()
-    with open_video(path, backend=backend, target=target, threads=threads) as decoder:
+    with open_video(path, backend=backend, target=target, threads=threads, size=size) as decoder:
         opened = perf_counter() - start
         frames = selection.of(decoder.info)
         seconds = _decode(decoder, frames, progress)

@@ -13,11 +13,12 @@ from inr_player.compare import Reference
 from inr_player.request import Request
 from inr_player.selection import Selection
 from inr_player.tables import show_backends
+from inr_runtime.audio import MAX_RATE
 from inr_runtime.backends import BACKENDS
 from inr_runtime.cli import common_options, print_json, run_command
 from inr_runtime.errors import UsageError
 from inr_runtime.lower import TARGETS
-from inr_runtime.media import parse_crop, parse_position, parse_rate
+from inr_runtime.media import parse_crop, parse_position, parse_rate, parse_size
 
 
 def _parsed(parse: Callable[[str], Any]) -> Callable[[click.Context, click.Parameter, str | None], Any]:
@@ -52,6 +53,10 @@ def _position(flag: str, text: str) -> Callable[..., Any]:
 @click.option("--frames", type=click.IntRange(1), help="At most this many frames (default: all).")
 @click.option("--fps", metavar="N", callback=_parsed(parse_rate), help="Frames per second of -o (default: the file's).")
 @click.option("--interpolate", is_flag=True, help="Let the network draw moments between frames, whatever its score.")
+@click.option(
+    "--size", metavar="WxH", callback=_parsed(parse_size), help="Draw in this size (networks of coordinates only)."
+)
+@click.option("--rate", type=click.IntRange(1, MAX_RATE), metavar="HZ", help="Sample rate of sound (default: its own).")
 @click.option("--benchmark", is_flag=True, help="Decode as fast as possible to nowhere, and measure.")
 @click.option("--info", is_flag=True, help="Show what the file holds.")
 @click.option("--compare", "ref", metavar="REF", help="PSNR and MS-SSIM against a video, images, or raw frames.")

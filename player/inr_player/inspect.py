@@ -11,6 +11,7 @@ from inr_runtime.chunks import Header
 from inr_runtime.format import NvbReader
 from inr_runtime.lower import TARGETS
 from inr_runtime.segment import Segment, TensorCost, segment_cost
+from inr_runtime.tiles import count_tiles
 
 
 @dataclass(frozen=True)
@@ -61,8 +62,11 @@ def describe(reader: NvbReader) -> dict[str, Any]:
         segments.append(_facts(reader, number, segment))
         tensors += [_tensor(cost, number) for cost in segment_cost(segment, header).tensors]
     sums = _sum_up(header, segments)
+    sound = {"channels": info.width, "sample_rate": float(info.fps), "samples": info.frame_count}
     return {
         "file": str(reader.path),
+        "media": header.media,
+        **(sound if header.media == "audio" else {}),
         "width": info.width,
         "height": info.height,
         "frames": info.frame_count,
@@ -90,8 +94,18 @@ def _facts(reader: NvbReader, number: int, segment: Segment) -> SegmentFacts:
 
 
 def _sum_up(header: Header, segments: Sequence[SegmentFacts]) -> Totals:
-    macs = sum(header.graphs[s.graph].macs * s.frames for s in segments)
+    macs = sum(_macs(header, s) for s in segments)
     return Totals(sum(s.parameters for s in segments), macs / header.info.frame_count / 1e9)
+
+
+def _macs(header: Header, segment: SegmentFacts) -> int:
+    """Multiply-accumulates of all frames of a segment, tile by tile where its graph draws those."""
+    graph, info = header.graphs[segment.graph], header.info
+    if graph.role == "frame":
+        return graph.macs * segment.frames
+    if header.media == "audio":
+        return graph.macs * count_tiles((segment.frames, 1), graph.size)
+    return graph.macs * segment.frames * count_tiles((info.width, info.height), graph.size)
 
 
 def _tensor(cost: TensorCost, segment: int) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 from inr_player.benchmark import available_cores
 from inr_player.compare import Reference
@@ -25,6 +26,8 @@ class Request:
     selection: Selection
     fps: Fraction | None
     interpolate: bool
+    size: tuple[int, int] | None
+    rate: int | None
     benchmark: bool
     info: bool
     reference: Reference | None
@@ -51,9 +54,12 @@ class Request:
             raise UsageError("--fps is for playing; give it with -o FILE or --vo")
         if (self.format or self.pix_fmt) and not self.output:
             raise UsageError("--format and --pix-fmt say how to write; add -o FILE")
+        if self.info and (self.size or self.rate):
+            raise UsageError("--info shows what the file holds; leave out --size and --rate")
 
     def open(self) -> Decoder:
         """Open the file in an engine and say which one it is."""
-        decoder = open_video(self.file, backend=self.backend, target=self.target, threads=self.threads)
+        engine: dict[str, Any] = {"backend": self.backend, "target": self.target, "threads": self.threads}
+        decoder = open_video(self.file, size=self.size, **engine)
         say(f"{decoder.backend}, {self.threads or available_cores()} threads", self.quiet)
         return decoder

@@ -31,10 +31,16 @@ def show_backends(rows: Sequence[Mapping[str, Any]]) -> None:
 
 def _file_table(facts: Mapping[str, Any]) -> Table:
     rate = f"{facts['fps']:.6g} fps{' on average' if facts['variable_rate'] else ''}"
-    rows = {
-        "file": facts["file"],
+    shown = {
         "size": f"{facts['width']}x{facts['height']}, {facts['matrix']}",
         "frames": f"{facts['frames']} at {rate}, {facts['duration_s']:.2f} s",
+    }
+    if facts["media"] == "audio":
+        shape = f"{facts['channels']} channels at {facts['sample_rate']:g} Hz"
+        shown = {"sound": f"{facts['samples']} samples, {shape}, {facts['duration_s']:.2f} s"}
+    rows = {
+        "file": facts["file"],
+        **shown,
         "bytes": f"{facts['bytes']} ({megabytes(facts['bytes'])}), {facts['bits_per_pixel']:.4f} bits per pixel",
         "model": f"{facts['model']}, {facts['parameters']} parameters",
         "graph": f"{facts['operators']} operators, {facts['gmac_per_frame']:.3g} GMAC per frame",

@@ -11,10 +11,11 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 from inr_runtime.errors import FormatError
-from inr_runtime.graph import CanonicalGraph
+from inr_runtime.graph import MAX_CHANNELS, RESULTS, ROLES, CanonicalGraph
 from inr_runtime.info import MATRICES, VideoInfo
 from inr_runtime.int8plan import Range, activation_parameters
 from inr_runtime.limits import Limits
+from inr_runtime.tiles import count_tiles
 from inr_runtime.wire import Reader, Writer, deflate, inflate
 
 MEDIA_KINDS = ("video", "image", "audio")
@@ -27,6 +28,7 @@ class Header:
 
     model: name of the representation, for people. file_id: 16 random bytes that segments repeat. ranges: per graph
     number, (low, high) by edge name; empty where the file was made without int8. meta: texts about the making.
+    media: one of `MEDIA_KINDS`; of audio, the info's width is the number of channels, its frames are samples.
     """
 
     info: VideoInfo
@@ -61,7 +63,7 @@ def encode_info(header: Header) -> bytes:
 
 
 def decode_info(payload: bytes, limits: Limits) -> Header:
-    """INFO; gives a header without graphs."""
+    """INFO; gives a header without graphs. Of audio, width is the channels, frame count the samples, fps their rate."""
     r = Reader(payload, "INFO")
     kind = r.raw(1)[0]
     width, height, count = r.varint(), r.varint(), r.varint()
@@ -75,7 +77,7 @@ def decode_info(payload: bytes, limits: Limits) -> Header:
     if min(width, height, count) < 1:
         raise FormatError(f"INFO: expected a positive size and frame count, found {width}x{height}, {count} frames")
     limits.check("pixels", width * height, "INFO")
-    limits.check("frames", count, "INFO")
+    limits.check("samples" if MEDIA_KINDS[kind] == "audio" else "frames", count, "INFO")
     info = VideoInfo(width, height, count, fps, pixel_aspect=aspect, primaries=primaries, transfer=transfer)
     info = replace(info, matrix_tag=matrix_tag, matrix_used=MATRICES[matrix_used])
     info = replace(info, full_range=bool(full_range), bit_depth=depth)
@@ -99,6 +101,8 @@ def _plain(text: str, what: str, also: str = "\n\t") -> str:
 
 def decode_times(payload: bytes, header: Header, limits: Limits) -> Header:
     """TIME; gives the header with pts."""
+    if header.media == "audio":
+        raise FormatError("TIME: samples of sound stand at a constant rate")
     r = Reader(payload, "TIME")
     time_base = r.fraction()
     packed, count = r.raw(r.left), header.info.frame_count
@@ -119,28 +123,55 @@ def encode_graphs(graphs: Sequence[CanonicalGraph]) -> bytes:
     """GRPH."""
     w = Writer().varint(len(graphs))
     for graph in graphs:
-        w.raw(bytes([0, 0])).raw(graph.digest).blob(deflate(graph.to_bytes()))
+        w.raw(bytes([ROLES.index(graph.role), RESULTS.index(graph.result)])).raw(graph.digest)
+        w.blob(deflate(graph.to_bytes()))
     return w.bytes_()
 
 
 def decode_graphs(payload: bytes, header: Header, limits: Limits) -> Header:
-    """GRPH; every graph is validated and rebuilt, and gives frames of the header's size."""
+    """GRPH; every graph is validated and rebuilt, and gives frames of the header's size, or tiles of what it holds."""
+    _check_media(header)
     r = Reader(payload, "GRPH")
     graphs = []
     for _ in range(limits.check("graphs", r.varint(), "GRPH")):
         role, output = r.raw(2)
         digest = r.raw(16)
         data = inflate(r.blob(r.left), "graph_bytes", limits, "GRPH")
-        graph = CanonicalGraph.from_bytes(data, limits)
-        if (role, output) != (0, 0) or graph.digest != digest:
-            raise FormatError("GRPH: unknown role or output, or the digest does not match the graph")
-        if graph.size != (header.info.width, header.info.height):
-            raise FormatError(f"GRPH: the graph makes {graph.size} pixels, the header says otherwise")
+        if (role, output) not in _GIVES[header.media]:
+            raise FormatError(f"GRPH: role {role} and output {output} are unknown, or not those of {header.media}")
+        graph = CanonicalGraph.from_bytes(data, limits, ROLES[role], RESULTS[output])
+        if graph.digest != digest:
+            raise FormatError("GRPH: the digest does not match the graph")
+        _check_extent(graph, header, limits)
         graphs.append(graph)
     r.end()
     if not graphs:
         raise FormatError("GRPH: no graph")
     return replace(header, graphs=tuple(graphs))
+
+
+_GIVES = {"video": ((0, 0), (1, 0)), "image": ((0, 0), (1, 0)), "audio": ((1, 2),)}
+"""Role and output of the graphs that a file of each kind may hold."""
+
+
+def _check_media(header: Header) -> None:
+    """An image is one frame; sound is a row of channels."""
+    info = header.info
+    sound = header.media == "audio" and (info.width > MAX_CHANNELS or info.height > 1)
+    if sound or (header.media == "image" and info.frame_count > 1):
+        raise FormatError(f"INFO: no {header.media} has {info.frame_count} frames of {info.width}x{info.height}")
+
+
+def _check_extent(graph: CanonicalGraph, header: Header, limits: Limits) -> None:
+    """A frame has the header's size, a sound its channels; the tiles of a frame are neither too many nor too costly."""
+    size, channels = (header.info.width, header.info.height), graph.shapes[graph.output][1]
+    if graph.role == "frame" and graph.size != size:
+        raise FormatError(f"GRPH: the graph makes {graph.size} pixels, the header says otherwise")
+    if graph.result == "pcm_f32" and channels != header.info.width:
+        raise FormatError(f"GRPH: the graph makes {channels} channels, the header says otherwise")
+    if graph.role == "tile" and graph.result == "rgb8":
+        count = limits.check("tiles", count_tiles(size, graph.size), "GRPH: tiles of a frame")
+        limits.check("macs_per_frame", count * graph.macs, "GRPH: MACs per frame")
 
 
 def encode_ranges(graph: int, ranges: Mapping[str, Range]) -> bytes:

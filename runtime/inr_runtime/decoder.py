@@ -6,20 +6,21 @@ import bisect
 import json
 import os
 from collections.abc import Iterator
-from types import TracebackType
+from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
 
-from inr_runtime.backends import Backend, open_backend
-from inr_runtime.chunks import Header
-from inr_runtime.errors import BackendError, ChecksumError, FormatError, NvbError, TruncatedError
+from inr_runtime.errors import BackendError, UsageError
 from inr_runtime.format import NvbReader
 from inr_runtime.frame import Frame
 from inr_runtime.info import VideoInfo
 from inr_runtime.limits import DEFAULT_LIMITS, Limits
-from inr_runtime.lower import TARGETS, Target, lower, target_named
-from inr_runtime.segment import Segment, make_thumbnail
+from inr_runtime.lower import Target
+from inr_runtime.opened import OpenFile, choose_target
+from inr_runtime.segment import make_thumbnail
+from inr_runtime.tiles import draw_picture, feed_at
 
 THUMBNAIL_TOLERANCE = 12.0
 """Mean difference, in code values, between a decoded thumbnail and the stored one that counts as a wrong picture."""
@@ -31,78 +32,47 @@ def open_video(
     backend: str = "auto",
     target: str = "auto",
     threads: int = 0,
+    size: tuple[int, int] | None = None,
     limits: Limits = DEFAULT_LIMITS,
 ) -> Decoder:
     """Open a .nvb file for decoding.
 
     backend: `auto` or one of `inr_runtime.backends.BACKENDS`. target: `auto` (int8 where the file was made for it,
     else fp32) or one of `inr_runtime.lower.TARGETS`. threads: 0 = all cores.
+    size: width and height of the frames, which a coordinate network draws in any; None is the file's own.
     Raises `InputError` or an `NvbError` where the file is not what it should be, `MissingExtraError` without an
     engine, `UsageError` on unknown names.
     """
     reader = NvbReader(path, limits)
     try:
-        return Decoder(reader, backend, _choose_target(reader.header, target), threads)
+        if reader.header.media == "audio":
+            raise UsageError(f"{reader.path} holds sound, not pictures; open it with open_audio")
+        return Decoder(reader, backend, choose_target(reader.header, target), threads, size)
     except BaseException:
         reader.close()
         raise
 
 
-def _choose_target(header: Header, name: str) -> Target:
-    if name != "auto":
-        return target_named(name)
-    return TARGETS["cpu-int8" if header.ranges else "cpu-fp32"]
-
-
-class Decoder:
+class Decoder(OpenFile):
     """An open .nvb video, made by `open_video`. A context manager; `len()` is the number of frames.
 
     Any frame costs one run of the network, so seeking is free. `[i]` gives uint8 (H, W, 3) and `[i:j]` uint8
     (n, H, W, 3), RGB; `frame`, `frames` and `at` give `Frame` objects with their time.
     """
 
-    def __init__(self, reader: NvbReader, backend: str, target: Target, threads: int) -> None:
-        self._reader, self._backend_name, self._target, self._threads = reader, backend, target, threads
-        self._starts = [e.first_frame for e in reader.index]
-        self._number = -1
-        self._segment: Segment
-        self._engine: Backend | None = None
-        self._open_any()
+    def __init__(
+        self, reader: NvbReader, backend: str, target: Target, threads: int, size: tuple[int, int] | None = None
+    ) -> None:
+        self._info = reader.header.info if size is None else _resized(reader, size)
+        super().__init__(reader, backend, target, threads)
 
     def __enter__(self) -> Decoder:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the engine and the file; decoding is an error afterwards."""
-        if self._engine is not None:
-            self._engine.close()
-            self._engine = None
-        self._reader.close()
-
     @property
     def info(self) -> VideoInfo:
-        """Size, frame count, frame rate, colour."""
-        return self._reader.header.info
-
-    @property
-    def reader(self) -> NvbReader:
-        """The file underneath: header, index, sizes."""
-        return self._reader
-
-    @property
-    def backend(self) -> str:
-        """What really runs, for people."""
-        return self._require_engine().name
-
-    @property
-    def target(self) -> Target:
-        """Engine and precision that the graph was lowered for."""
-        return self._target
+        """Size as it is decoded, frame count, frame rate, colour."""
+        return self._info
 
     @property
     def beats_blend(self) -> bool | None:
@@ -171,51 +141,19 @@ class Decoder:
     def _decode(self, position: float) -> NDArray[np.uint8]:
         self._require_engine()
         self._open_segment(bisect.bisect_right(self._starts, position) - 1)
-        pixels: NDArray[np.uint8] = self._run(position - self._segment.first_frame)
-        return pixels
+        return self._draw(position - self._segment.first_frame, (self.info.width, self.info.height))
 
-    def _run(self, t: float) -> NDArray[np.uint8]:
-        graph = self._reader.header.graphs[self._segment.graph]
-        names = (port.name for port in graph.inputs)
-        inputs = {n: s.sample(t) for n, s in zip(names, self._segment.time_tensors, strict=True)}
-        with self._reader.naming():
-            return np.asarray(self._require_engine().run(inputs)[0], np.uint8)
+    def _draw(self, t: float, size: tuple[int, int]) -> NDArray[np.uint8]:
+        """The open segment at `t` frames from its start, in tiles where its graph draws those."""
+        graph, tensors = self._graph, self._segment.time_tensors
+        if graph.role == "tile":
+            return draw_picture(self._run, graph, tensors, t, size)
+        return np.asarray(self._run(feed_at(graph, tensors, t)), np.uint8)
 
-    def _require_engine(self) -> Backend:
-        if self._engine is None:
-            raise BackendError("this video is closed")
-        return self._engine
-
-    def _open_any(self) -> None:
-        """Open the first segment that is whole: a damaged one costs its own frames and not the video."""
-        damage: NvbError | None = None
-        for number in range(len(self._starts)):
-            try:
-                return self._open_segment(number)
-            except (ChecksumError, FormatError, TruncatedError) as error:
-                damage = damage or error
-        if damage is not None:
-            raise damage
-
-    def _open_segment(self, number: int) -> None:
-        if number == self._number:
-            return
-        segment = self._reader.segment(number)
-        header = self._reader.header
-        with self._reader.naming(f"segment {number}"):
-            graph = header.graphs[segment.graph]
-            lowered = lower(graph, segment.weights, self._target, header.ranges.get(segment.graph))
-            engine = open_backend(lowered, self._backend_name, self._threads)
-        if self._engine is not None:
-            self._engine.close()
-        self._engine, self._segment, self._number = engine, segment, -1
-        self._check_picture(number)
-        self._number = number
-
-    def _check_picture(self, number: int) -> None:
+    def _check(self, number: int) -> None:
         """Compare one decoded frame with the stored thumbnail, so that a broken engine is never shown silently."""
-        segment = self._segment
-        shown = make_thumbnail(self._run(float(segment.thumbnail_frame)))
+        segment, info = self._segment, self._reader.header.info
+        shown = make_thumbnail(self._draw(float(segment.thumbnail_frame), (info.width, info.height)))
         if shown.shape != segment.thumbnail.shape:
             raise BackendError(
                 f"{self._reader.path}: segment {number}: the thumbnail has another shape than the frames"
@@ -226,3 +164,20 @@ class Decoder:
                 f"{self._reader.path}: segment {number} decodes to a wrong picture with {self.backend} "
                 f"(its thumbnail differs by {difference:.0f} code values); try --target cpu-fp32"
             )
+
+
+def _resized(reader: NvbReader, size: tuple[int, int]) -> VideoInfo:
+    """What the file holds, drawn in another size and shown in the same shape. Raises `UsageError`."""
+    info, (width, height) = reader.header.info, size
+    if size == (info.width, info.height):
+        return info
+    if any(graph.role != "tile" for graph in reader.header.graphs):
+        raise UsageError(
+            f"{reader.path} draws {info.width}x{info.height} and no other size; only coordinate networks are drawn in "
+            "any (siren, nerf); leave the size out and scale what comes"
+        )
+    if min(size) < 1:
+        raise UsageError(f"{width}x{height} is no size of a picture")
+    reader.limits.check("pixels", width * height, f"{width}x{height}")
+    shape = info.pixel_aspect * Fraction(info.width * height, info.height * width)
+    return replace(info, width=width, height=height, pixel_aspect=shape)

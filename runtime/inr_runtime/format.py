@@ -14,9 +14,9 @@ does not know it refuses the file; a lower-case one may be skipped. Order: INFO,
 
 | chunk | payload |
 |---|---|
-| INFO | u8 media kind (0 video, 1 image, 2 audio); varint width, height, frame count; fraction fps, pixel aspect; u8 primaries, transfer, matrix tag (ITU-T H.273 numbers), matrix used (0 bt601, 1 bt709, 2 bt2020), full range (0/1), source bit depth; text model name; file id[16] |
+| INFO | u8 media kind (0 video, 1 image: one frame, 2 audio: width is the channels, height 1, a frame is a sample); varint width, height, frame count; fraction fps, pixel aspect; u8 primaries, transfer, matrix tag (ITU-T H.273 numbers), matrix used (0 bt601, 1 bt709, 2 bt2020), full range (0/1), source bit depth; text model name; file id[16] |
 | TIME | fraction time base; deflated (signed first pts, then varint steps >= 1): one pts per frame; absent when frame i stands at i/fps |
-| GRPH | varint count; per graph: u8 role (0 frame), u8 output (0 rgb8), digest[16] = first half of the SHA-256 of the graph's bytes, blob of the deflated canonical graph (`graph.py`) |
+| GRPH | varint count; per graph: u8 role (0 frame, 1 tile), u8 output (0 rgb8, 2 pcm_f32 for audio and only there, in tiles), digest[16] = first half of the SHA-256 of the graph's bytes, blob of the deflated canonical graph (`graph.py`) |
 | ACTR | varint graph; varint count; per edge `e<n>` or input `x<n>`: u8 letter, varint n, f32 low, f32 high |
 | SEGM | see below |
 | INDX | hash[16] = first half of the SHA-256 of all chunks before the first SEGM (one from another file is caught); varint count; per segment: varint offset, length of the whole chunk, first frame, frame count, u8 random access, varint preroll |
@@ -27,11 +27,12 @@ does not know it refuses the file; a lower-case one may be skipped. Order: INFO,
 **SEGM.** varint graph, first frame, frame count; file id[16]; graph digest[16] (a chunk from another file is caught);
 integers' hash[16] = first half of the SHA-256 over every stored integer as i32 in C order (per weight, then per time tensor:
 values, then scale codes); varint thumbnail frame, u8 width, height,
-then width*height*3 RGB bytes: the frame averaged over boxes, to notice wrong pictures; then tensors:
+then width*height*3 RGB bytes: the frame averaged over boxes, to notice wrong pictures (audio: as many samples of the
+first channel from that frame on, (s + 1) * 127.5 rounded, the last ones repeated); then tensors:
 
 1. per weight of the graph: u8 axis of its scales (255 none). Shapes are the graph's.
-2. varint count of time tensors (one per graph input); each: u8 rule (0 encoding, 1 row, 2 lerp, 3 window), varint length,
-   f64 offset, stride, base; varint levels, window; and unless the rule is encoding: varint rank and dims of
+2. varint count of time tensors (one per graph input); each: u8 rule (0 encoding, 1 row, 2 lerp, 3 window, 4 x, 5 y,
+   6 t), varint length, f64 offset, stride, base; varint levels, window; and for rules 1 to 3: varint rank and dims of
    one slice, u8 axis of its scales, counted with the time axis as 0.
 3. blob: one entropy-coded stream (`entropy.py`) of all weights' integers (rows along the axis of their scales), then all
    weights' and time tensors' scale codes (one row each).
@@ -39,6 +40,10 @@ then width*height*3 RGB bytes: the frame averaged over boxes, to notice wrong pi
    row where that is time.
 
 A weight is `integer * 2^(scale code / 64)` (`tensors.py`). t counts frames from the segment's start (`sample.py`).
+
+**Tiles.** A graph of role tile draws, at the coordinates it is fed along x and y, a part of a picture of any size: pixel
+i of n stands at (2 i + 1) / n - 1, and what lies beyond the border is cut off (`tiles.py`). Sound has x alone: sample i
+of a segment's n stands there too, and a moment between two samples between them, so that any rate can be decoded.
 
 **Size.** `bytes` is the size on disk; `video_bytes` is that less `audo` and `meta`;
 bits per pixel = video_bytes * 8 / (width * height * frame count).

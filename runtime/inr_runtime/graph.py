@@ -4,8 +4,8 @@ Rules of the dialect, all enforced by `CanonicalGraph.from_model`, which trusts 
 opset 20 of the default domain, IR version 10; operators, attributes and constant inputs of `inr_runtime.ops`;
 static shapes, dim 0 of inputs and results is the batch and is 1; no subgraphs, functions, other domains, external or
 sparse data; names are a letter and a number, in order: `x` sampled inputs, `w` weights, `c` constants (1 to 64 numbers
-each), `e` results. One output, the result of a node, float32 (1, 3, H, W): RGB that is clipped to [0, 1] and rounded
-to 8 bits by the lowered graph.
+each), `e` results. One output, the result of a node, float32: a picture (1, 3, H, W), RGB that is clipped to [0, 1]
+and rounded to 8 bits by the lowered graph, or sound (1, channels, 1, W), clipped to [-1, 1].
 """
 
 from __future__ import annotations
@@ -29,6 +29,11 @@ from inr_runtime.ops import MAX_RANK, Shape, Value, infer_shape, operator_named
 
 OPSET, IR_VERSION = 20, 10
 MAX_CONSTANT = 64
+MAX_CHANNELS = 64
+ROLES = ("frame", "tile")
+"""What one run of a graph gives, by its number in a .nvb file: a whole frame, or a tile at coordinates it is fed."""
+RESULTS = ("rgb8", "yuv420p8", "pcm_f32")
+"""What a graph's output is, by its number in a .nvb file; yuv420p8 is reserved."""
 
 Constant = NDArray[np.generic]
 
@@ -55,6 +60,7 @@ class Node:
 class CanonicalGraph:
     """A validated graph without weights; build one with `from_model`, `from_bytes` or directly from trusted code.
 
+    role, result: one of `ROLES` and of `RESULTS`; they stand beside the graph in a file, and are not in its digest.
     Construction checks every node and infers every shape; raises `GraphError` or `LimitError`.
     """
 
@@ -64,17 +70,24 @@ class CanonicalGraph:
     nodes: tuple[Node, ...]
     output: str
     limits: Limits = DEFAULT_LIMITS
+    role: str = "frame"
+    result: str = "rgb8"
 
     def __post_init__(self) -> None:
         self.limits.check("graph_nodes", len(self.nodes), "graph nodes")
         self.limits.check("tensors", max(len(self.weights), len(self.inputs)), "weights or sampled inputs")
-        shape = self.shapes.get(self.output)
-        if shape is None or len(shape) != 4 or shape[:2] != (1, 3) or self.output not in {n.output for n in self.nodes}:
+        shape = self.shapes.get(self.output, ())
+        if not self._gives(shape) or self.output not in {n.output for n in self.nodes}:
             raise GraphError(f"the output must be a node's result, an RGB picture (1, 3, H, W), found {shape}")
         self.limits.check("pixels", shape[2] * shape[3], "output pixels")
         self.limits.check("symbols", sum(math.prod(p.shape) for p in self.weights), "numbers in all weights")
         self.limits.check("macs_per_frame", self.macs, "MACs per frame")
         self.limits.check("activation_bytes", self.activation_bytes, "activations of one frame")
+
+    def _gives(self, shape: Shape) -> bool:
+        if len(shape) != 4 or shape[0] != 1:
+            return False
+        return shape[1] == 3 if self.result == "rgb8" else shape[1] <= MAX_CHANNELS and shape[2] == 1
 
     @cached_property
     def shapes(self) -> dict[str, Shape]:
@@ -134,7 +147,9 @@ class CanonicalGraph:
         return make_model(helper.make_graph(nodes, "nvb", ports, result, constants))
 
     @classmethod
-    def from_bytes(cls, data: bytes, limits: Limits = DEFAULT_LIMITS) -> CanonicalGraph:
+    def from_bytes(
+        cls, data: bytes, limits: Limits = DEFAULT_LIMITS, role: str = "frame", result: str = "rgb8"
+    ) -> CanonicalGraph:
         """Parse and validate what `to_bytes` wrote; raises `GraphError` or `LimitError`."""
         limits.check("graph_bytes", len(data), "graph")
         model = onnx.ModelProto()
@@ -142,10 +157,12 @@ class CanonicalGraph:
             model.ParseFromString(data)
         except DecodeError as error:
             raise GraphError("a graph is not a valid ONNX model") from error
-        return cls.from_model(model, limits)
+        return cls.from_model(model, limits, role, result)
 
     @classmethod
-    def from_model(cls, model: onnx.ModelProto, limits: Limits = DEFAULT_LIMITS) -> CanonicalGraph:
+    def from_model(
+        cls, model: onnx.ModelProto, limits: Limits = DEFAULT_LIMITS, role: str = "frame", result: str = "rgb8"
+    ) -> CanonicalGraph:
         """Validate an ONNX model and rebuild it from the allowed fields only."""
         _check_model(model)
         graph = model.graph
@@ -156,10 +173,11 @@ class CanonicalGraph:
         inputs = tuple(p for p in ports if p.name[0] == "x")
         constants = {t.name: _constant(t) for t in graph.initializer}
         output = _port(graph.output[0])
-        result = cls(inputs, tuple(ports[len(inputs) :]), constants, tuple(map(_node, graph.node)), output.name, limits)
-        if output.shape != result.shapes[output.name]:
+        weights, nodes = tuple(ports[len(inputs) :]), tuple(map(_node, graph.node))
+        rebuilt = cls(inputs, weights, constants, nodes, output.name, limits, role, result)
+        if output.shape != rebuilt.shapes[output.name]:
             raise GraphError("the declared output shape is not the inferred one")
-        return result
+        return rebuilt
 
 
 def make_model(graph: onnx.GraphProto) -> onnx.ModelProto:
@@ -176,6 +194,8 @@ def renumber(
     nodes: Iterable[Node],
     output: str,
     limits: Limits = DEFAULT_LIMITS,
+    role: str = "frame",
+    result: str = "rgb8",
 ) -> CanonicalGraph:
     """Build a canonical graph from parts under any names, giving canonical ones in order of appearance."""
     names: dict[str, str] = {"": ""}
@@ -194,7 +214,7 @@ def renumber(
         new_output = names[output]
     except KeyError as error:
         raise GraphError(f"a node or the output reads {error}, which nothing defines") from error
-    return CanonicalGraph(new_inputs, new_weights, used, renamed, new_output, limits)
+    return CanonicalGraph(new_inputs, new_weights, used, renamed, new_output, limits, role, result)
 
 
 def _value_info(name: str, shape: Shape) -> onnx.ValueInfoProto:

@@ -45,3 +45,26 @@ class VideoInfo:
     def time_of(self, index: int) -> float:
         """Presentation time of frame `index` in seconds."""
         return float(index / self.fps if self.pts is None else self.pts[index] * self.time_base)
+
+
+@dataclass(frozen=True)
+class AudioInfo:
+    """What a sound is: samples a second, channels, samples in each of them."""
+
+    rate: Fraction
+    channels: int
+    samples: int
+
+    @property
+    def duration(self) -> float:
+        """Seconds."""
+        return float(self.samples / self.rate)
+
+    @classmethod
+    def of(cls, info: VideoInfo) -> AudioInfo:
+        """From the fields that a file holds: a sound is stored as a row of `channels` values per frame."""
+        return cls(info.fps, info.width, info.frame_count)
+
+    def as_video(self) -> VideoInfo:
+        """As the fields that a file holds."""
+        return VideoInfo(self.channels, 1, self.samples, self.rate)

@@ -12,11 +12,14 @@ class Limits:
     """Upper bounds checked before anything is allocated; raise one with `dataclasses.replace`.
 
     Units stand in the names; `macs_per_frame` and `activation_bytes` (needed at once) are per graph, `symbols` (stored
-    integers) per segment, `chunks` are those beside the segments.
+    integers) per segment, `chunks` are those beside the segments. `samples` are a sound's, in each channel; `tiles` are
+    runs of a graph for one frame in its own size.
     """
 
     pixels: int = 8192 * 4320
     frames: int = 1_000_000
+    samples: int = 1 << 30
+    tiles: int = 1 << 16
     segments: int = 100_000
     chunks: int = 10_000
     tensors: int = 4096
@@ -26,7 +29,7 @@ class Limits:
     graphs: int = 16
     graph_nodes: int = 4096
     graph_bytes: int = 1 << 20
-    macs_per_frame: int = 4_000_000_000_000
+    macs_per_frame: int = 16_000_000_000_000
     activation_bytes: int = 8 << 30
     chunk_bytes: int = 1 << 30
     audio_bytes: int = 1 << 28

@@ -1,7 +1,8 @@
 """One canonical graph, many engines: `lower` turns it, with its weights, into the ONNX graph an engine likes best.
 
 This is the only place that knows engines' tastes. It may permute or replicate stored integers and compute scales
-from them; it never changes an integer weight. Every lowered graph takes the sampled inputs and gives uint8 RGB, NHWC.
+from them; it never changes an integer weight. Every lowered graph takes the sampled inputs and gives uint8 RGB, or
+float32 sound in [-1, 1], NHWC.
 """
 
 from __future__ import annotations
@@ -136,7 +137,12 @@ class _Builder:
         return name
 
     def tail(self, float_edge: str) -> None:
-        """Round and clip [0, 1] floats to uint8 NHWC in one operator each."""
+        """Round and clip [0, 1] floats to uint8 NHWC in one operator each; clip sound."""
+        if self.graph.result == "pcm_f32":
+            self.constants |= {"low": np.float32(-1), "high": np.float32(1)}
+            self.add("Clip", [float_edge, "low", "high"], "pcm")
+            self.add("Transpose", ["pcm"], OUTPUT, perm=[0, 2, 3, 1])
+            return
         self.quantize(float_edge, "u8", np.float32(1 / 255), 0)
         self.add("Transpose", ["u8"], OUTPUT, perm=[0, 2, 3, 1])
 
@@ -153,8 +159,9 @@ class _Builder:
         graph = self.graph
         inputs = [_value(p.name, TensorProto.FLOAT, (self.batch, *p.shape[1:])) for p in graph.inputs]
         width, height = graph.size
-        outputs = [_value(OUTPUT, TensorProto.UINT8, (self.batch, height, width, 3))]
-        tensors = [numpy_helper.from_array(v, k) for k, v in self.constants.items()]
+        kind = TensorProto.FLOAT if graph.result == "pcm_f32" else TensorProto.UINT8
+        outputs = [_value(OUTPUT, kind, (self.batch, height, width, graph.shapes[graph.output][1]))]
+        tensors = [numpy_helper.from_array(np.asarray(v), k) for k, v in self.constants.items()]
         tensors += [_placeholder(k, v) for k, v in self.initializers.items()]
         return make_model(helper.make_graph(self.nodes, "nvb", inputs, outputs, tensors))
 

@@ -13,14 +13,15 @@ from numpy.typing import NDArray
 from inr_runtime.chunks import Header
 from inr_runtime.entropy import EncodedTensors, decode_tensors, encode_tensors
 from inr_runtime.errors import ChecksumError, FormatError
-from inr_runtime.graph import Port
+from inr_runtime.graph import CanonicalGraph, Port
 from inr_runtime.limits import Limits
-from inr_runtime.sample import RULES, TimeTensor, input_shape
+from inr_runtime.sample import AXES, RULES, WITHOUT_DATA, TimeTensor, input_shape
 from inr_runtime.tensors import IntArray, QuantTensor
 from inr_runtime.wire import Reader, Writer
 
 SLICES_PER_BLOB = 16
 THUMBNAIL_SIDE = 8
+PRINT_PIXELS = 64
 _NO_AXIS = 255
 
 
@@ -29,7 +30,8 @@ class Segment:
     """One stretch of video.
 
     graph: its number in the header. weights: one per weight of that graph. time_tensors: one per input.
-    thumbnail: uint8 (h, w, 3), frame `thumbnail_frame` (counted from the segment's start) averaged over boxes.
+    thumbnail: uint8 (h, w, 3), frame `thumbnail_frame` (counted from the segment's start) averaged over boxes; of
+    sound, the samples from there on (`sound_print`).
     """
 
     graph: int
@@ -83,6 +85,15 @@ def make_thumbnail(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.asarray((sums + area // 2) // area, np.uint8)
 
 
+def sound_print(sound: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """The thumbnail of sound (n, channels), at least one sample: its first channel in 8 bits, uint8 (1, w, 3).
+
+    (s + 1) * 127.5, rounded, of at most 3 * `PRINT_PIXELS` samples in a row; repeated at its end to a multiple of 3.
+    """
+    codes = np.rint((np.clip(sound[: 3 * PRINT_PIXELS, 0], -1, 1) + 1) * 127.5).astype(np.uint8)
+    return np.pad(codes, (0, -len(codes) % 3), mode="edge").reshape(1, -1, 3)
+
+
 def _edges(size: int, parts: int) -> NDArray[np.int64]:
     return np.arange(parts + 1) * size // parts
 
@@ -110,7 +121,7 @@ def encode_segment(segment: Segment, header: Header) -> bytes:
 def decode_segment(payload: bytes, header: Header, limits: Limits) -> Segment:
     """SEGM; the integers are exactly the encoder's or an `NvbError` is raised."""
     r = Reader(payload, "SEGM")
-    number, first, count = r.varint(len(header.graphs) - 1), r.varint(), r.varint(limits.frames)
+    number, first, count = r.varint(len(header.graphs) - 1), r.varint(), r.varint(_most_frames(header, limits))
     graph = header.graphs[number]
     if r.raw(16) != header.file_id or r.raw(16) != graph.digest:
         raise FormatError("the segment belongs to another file")
@@ -120,6 +131,7 @@ def decode_segment(payload: bytes, header: Header, limits: Limits) -> Segment:
     if r.varint() != len(graph.inputs):
         raise FormatError(f"expected {len(graph.inputs)} time tensors")
     times = [_decode_time_tensor(r, port, limits) for port in graph.inputs]
+    _check_axes(graph, times)
     shapes = [w.shape for w in graph.weights]
     numbers = sum(math.prod(shape) for shape in (*shapes, *(t.shape for t in times if t.shape)))
     limits.check("symbols", numbers, "numbers in a segment")
@@ -130,6 +142,20 @@ def decode_segment(payload: bytes, header: Header, limits: Limits) -> Segment:
     if _integer_hash(segment) != integer_hash:
         raise ChecksumError("decoded integers are not those that were encoded")
     return segment
+
+
+def _most_frames(header: Header, limits: Limits) -> int:
+    return limits.samples if header.media == "audio" else limits.frames
+
+
+def _check_axes(graph: CanonicalGraph, times: Sequence[_TimeHead]) -> None:
+    """A tile's axes are as long as the tile; frames have none, and sound only that of its samples."""
+    extents = dict(zip(AXES, graph.size, strict=True))
+    for head in times:
+        if head.rule in AXES and (graph.role != "tile" or head.length != extents[head.rule]):
+            raise FormatError(f"an axis {head.rule} of {head.length} does not fit a {graph.role} of {graph.size}")
+        if graph.result == "pcm_f32" and head.rule != "x":
+            raise FormatError(f"sound is sampled along x, not by the rule {head.rule!r}")
 
 
 def segment_cost(segment: Segment, header: Header) -> SegmentCost:
@@ -230,12 +256,12 @@ def _decode_time_tensor(r: Reader, port: Port, limits: Limits) -> _TimeHead:
     if rule >= len(RULES) or length < 1:
         raise FormatError(f"unknown sampling rule {rule} or a time tensor of length {length}")
     head = _TimeHead(RULES[rule], length, r.float64(), r.float64(), r.float64(), r.varint(1024), r.varint(64))
-    if head.rule != "encoding":
+    if head.rule not in WITHOUT_DATA:
         rank = r.varint(5)
         shape = (length, *(r.varint(limits.symbols) for _ in range(rank)))
         head = replace(head, shape=shape, axis=_decode_axis(r.raw(1)[0], len(shape)))
     # Before anything is allocated: the port's shape has been checked, the segment's own may be anything.
-    given = input_shape(head.rule, head.levels, head.window, head.shape[1:])
+    given = input_shape(head.rule, head.levels, head.window, head.shape[1:], length)
     if given != port.shape:
         raise FormatError(f"input {port.name}: the graph takes {port.shape}, sampling gives {given}")
     return head

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from tests.tiles import axis_tensors, tile_graph
 
 from inr_runtime.backends import open_backend
 from inr_runtime.chunks import Header
@@ -21,8 +22,9 @@ from inr_runtime.graph import CanonicalGraph, Node, Port, renumber
 from inr_runtime.info import VideoInfo
 from inr_runtime.lower import TARGETS, lower
 from inr_runtime.sample import TimeTensor
-from inr_runtime.segment import Segment, make_thumbnail
+from inr_runtime.segment import Segment, make_thumbnail, sound_print
 from inr_runtime.tensors import QuantTensor, quantize
+from inr_runtime.tiles import draw_picture, draw_sound
 
 FOLDER = Path(__file__).parent / "corpus"
 WIDE = (-3.0, 3.0)
@@ -31,11 +33,15 @@ Ranges = Mapping[str, tuple[float, float]]
 
 @dataclass(frozen=True)
 class Recipe:
-    """What one file is made of. times: of a segment of that many frames. ranges: None for a file without int8."""
+    """What one file is made of. times: of a segment of that many frames. ranges: None for a file without int8.
+
+    size: of the picture, where the graph draws tiles.
+    """
 
     graph: CanonicalGraph
     lengths: Sequence[int] = (4,)
     ranges: tuple[float, float] | None = None
+    size: tuple[int, int] | None = None
     pts: bool = False
     meta: bool = False
     seed: int = 0
@@ -61,13 +67,18 @@ def recipes() -> dict[str, Recipe]:
         "moves-float": Recipe(moves(), seed=7),
         "moves-int8": Recipe(moves(), ranges=WIDE, seed=8),
         "convolutions-float": Recipe(convolutions(), seed=9),
+        "tiles": Recipe(tiles(), (3, 2), WIDE, size=(21, 13), seed=12),
+        "sound": Recipe(tile_graph("x", (16, 1), 2, "pcm_f32"), (300, 50), seed=13),
         "convolutions-int8": Recipe(convolutions(), ranges=WIDE, meta=True, seed=10),
     }
 
 
 def write(path: Path, recipe: Recipe) -> Path:
     """Write one file; its thumbnails are what the engine here gives."""
-    width, height = recipe.graph.size
+    width, height = recipe.size or recipe.graph.size
+    sound = recipe.graph.result == "pcm_f32"
+    if sound:
+        width, height = recipe.graph.shapes[recipe.graph.output][1], 1
     info = VideoInfo(width, height, sum(recipe.lengths), Fraction(24))
     if recipe.pts:
         steps = np.random.default_rng(recipe.seed).integers(30, 60, info.frame_count)
@@ -75,10 +86,12 @@ def write(path: Path, recipe: Recipe) -> Path:
     ranges = {} if recipe.ranges is None else {0: dict.fromkeys(edges(recipe.graph), recipe.ranges)}
     meta = {"made by": f"tests/fuzz, {recipe.seed:02}"} if recipe.meta else {}
     file_id = bytes([recipe.seed]) * 16
-    header = Header(info, f"fuzz {recipe.seed:02}", file_id, (recipe.graph,), ranges, meta)
+    header = Header(
+        info, f"fuzz {recipe.seed:02}", file_id, (recipe.graph,), ranges, meta, "audio" if sound else "video"
+    )
     segments, first = [], 0
     for number, length in enumerate(recipe.lengths):
-        segments.append(segment_of(recipe.graph, first, length, ranges.get(0), 100 * recipe.seed + number))
+        segments.append(segment_of(recipe.graph, first, length, ranges.get(0), 100 * recipe.seed + number, recipe.size))
         first += length
     write_nvb(path, header, segments)
     return path
@@ -89,13 +102,23 @@ def edges(graph: CanonicalGraph) -> list[str]:
     return [*(port.name for port in graph.inputs), *(node.output for node in graph.nodes)]
 
 
-def segment_of(graph: CanonicalGraph, first: int, length: int, ranges: Ranges | None, seed: int) -> Segment:
+def segment_of(
+    graph: CanonicalGraph,
+    first: int,
+    length: int,
+    ranges: Ranges | None,
+    seed: int,
+    size: tuple[int, int] | None = None,
+) -> Segment:
     """Random weights and time tensors, and their thumbnail."""
     rng = np.random.default_rng(seed)
     weights = tuple(weight_of(rng, port) for port in graph.weights)
-    times = tuple(time_of(rng, port, length) for port in graph.inputs)
+    if graph.role == "tile":
+        times = axis_tensors(graph, "xyt"[: len(graph.inputs)], length)
+    else:
+        times = tuple(time_of(rng, port, length) for port in graph.inputs)
     segment = Segment(0, first, length, weights, times, np.zeros((1, 1, 3), np.uint8), thumbnail_frame=length // 2)
-    return replace(segment, thumbnail=make_thumbnail(render(graph, segment, ranges)))
+    return replace(segment, thumbnail=shown_by(graph, segment, ranges, size))
 
 
 def weight_of(rng: np.random.Generator, port: Port) -> QuantTensor:
@@ -120,6 +143,29 @@ def time_of(rng: np.random.Generator, port: Port, length: int) -> TimeTensor:
     return TimeTensor(rule, length, window=window, data=QuantTensor(values, codes, axis))
 
 
+def shown_by(
+    graph: CanonicalGraph, segment: Segment, ranges: Ranges | None, size: tuple[int, int] | None
+) -> NDArray[np.uint8]:
+    """The thumbnail as a player would make it."""
+    if graph.role == "frame":
+        return make_thumbnail(render(graph, segment, ranges))
+    engine = open_backend(
+        lower(graph, segment.weights, TARGETS["cpu-int8" if ranges else "cpu-fp32"], ranges), threads=1
+    )
+    t, count = segment.thumbnail_frame, segment.frame_count
+
+    def run(feed: dict[str, NDArray[np.float32]]) -> NDArray[np.generic]:
+        return engine.run(feed)[0]
+
+    try:
+        if size is None:
+            places = np.arange(t, count, dtype=np.float64)
+            return sound_print(draw_sound(run, graph, segment.time_tensors, places, count))
+        return make_thumbnail(draw_picture(run, graph, segment.time_tensors, float(t), size))
+    finally:
+        engine.close()
+
+
 def render(graph: CanonicalGraph, segment: Segment, ranges: Ranges | None) -> NDArray[np.uint8]:
     """The frame that the thumbnail shows, uint8 (H, W, 3), as a player would decode it."""
     t = float(segment.thumbnail_frame)
@@ -134,6 +180,17 @@ def render(graph: CanonicalGraph, segment: Segment, ranges: Ranges | None) -> ND
 
 def i64(*values: int) -> NDArray[np.int64]:
     return np.array(values, np.int64)
+
+
+def tiles() -> CanonicalGraph:
+    """A tile of 8x5 from three axes: ReLU layers, of which the second may run on integers."""
+    ports = [Port("x", (1, 1, 1, 8)), Port("y", (1, 1, 5, 1)), Port("t", (1, 1, 1, 1))]
+    shapes = {"wx": (6, 1, 1, 1), "wy": (6, 1, 1, 1), "wt": (6, 1, 1, 1), "w": (6, 6, 1, 1), "wo": (3, 6, 1, 1)}
+    kernel = (("kernel_shape", (1, 1)),)
+    nodes = [Node("Conv", (axis, f"w{axis}"), f"c{axis}", kernel) for axis in "xyt"]
+    nodes += [Node("Add", ("cx", "cy"), "s"), Node("Add", ("s", "ct"), "a"), Node("Relu", ("a",), "r")]
+    nodes += [Node("Conv", ("r", "w"), "h", kernel), Node("Relu", ("h",), "g"), Node("Conv", ("g", "wo"), "o", kernel)]
+    return renumber(ports, [Port(k, v) for k, v in shapes.items()], {}, nodes, "o", role="tile")
 
 
 def stem() -> CanonicalGraph:

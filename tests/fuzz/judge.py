@@ -12,15 +12,18 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from inr_runtime import open_video
+from inr_runtime import open_audio, open_video
+from inr_runtime.audio import AudioDecoder
 from inr_runtime.decoder import Decoder
-from inr_runtime.errors import BackendError, NvbError
-from inr_runtime.info import VideoInfo
+from inr_runtime.errors import BackendError, NvbError, UsageError
+from inr_runtime.info import AudioInfo, VideoInfo
 from inr_runtime.limits import Limits
 
 LIMITS = Limits(
     pixels=1 << 16,
     frames=10_000,
+    samples=100_000,
+    tiles=256,
     segments=64,
     tensors=256,
     symbols=100_000,
@@ -43,8 +46,8 @@ LONGEST_MESSAGE = 600
 class Playback:
     """Facts and frames of a file, frames by number."""
 
-    info: VideoInfo
-    frames: dict[int, NDArray[np.uint8]]
+    info: VideoInfo | AudioInfo
+    frames: dict[int, NDArray[np.generic]]
 
 
 @dataclass(frozen=True)
@@ -57,8 +60,8 @@ class Verdict:
 
 def play(path: Path) -> Playback:
     """A good file, completely as `judge` sees it; raises what it raises."""
-    with open_video(path, threads=1, limits=LIMITS) as video:
-        return Playback(video.info, {number: video[number] for number in _chosen(video)})
+    with _open(path) as video:
+        return Playback(video.info, {number: _frame(video, number) for number in _chosen(video)})
 
 
 def judge(path: Path, original: Playback | None) -> Verdict:
@@ -69,15 +72,15 @@ def judge(path: Path, original: Playback | None) -> Verdict:
     refusal: Verdict | None = None
     same = original is not None
     try:
-        with open_video(path, threads=1, limits=LIMITS) as video:
+        with _open(path) as video:
             same = original is not None and original.info == video.info
             for number in _chosen(video):
                 try:
-                    frame = video[number]
+                    frame = _frame(video, number)
                 except (NvbError, BackendError) as error:
                     refusal = refusal or _refusal(error, path)
                     continue
-                if (frame.shape, frame.dtype) != ((video.info.height, video.info.width, 3), np.uint8):
+                if (frame.shape, frame.dtype) != _expected(video):
                     return Verdict(DIFFERENT, f"frame {number} is {frame.dtype} {frame.shape}")
                 same = same and original is not None and _equals(original.frames.get(number), frame)
     except Exception as error:
@@ -87,12 +90,35 @@ def judge(path: Path, original: Playback | None) -> Verdict:
     return Verdict(IDENTICAL) if same else Verdict(DECODED, refusal.detail if refusal else "")
 
 
-def _chosen(video: Decoder) -> list[int]:
+def _open(path: Path) -> Decoder | AudioDecoder:
+    try:
+        return open_video(path, threads=1, limits=LIMITS)
+    except UsageError:  # it holds sound
+        return open_audio(path, threads=1, limits=LIMITS)
+
+
+def _frame(video: Decoder | AudioDecoder, number: int) -> NDArray[np.generic]:
+    """A frame, or the sound from a sample on; also between two samples, which must not fail either."""
+    if isinstance(video, Decoder):
+        return video[number]
+    rate = float(video.info.rate)
+    if 1 <= rate <= 1 << 18:
+        video.samples(2 * number, 2 * number + 5, rate=2 * rate)
+    return video.samples(number, number + 1)
+
+
+def _expected(video: Decoder | AudioDecoder) -> tuple[tuple[int, ...], type]:
+    if isinstance(video, Decoder):
+        return (video.info.height, video.info.width, 3), np.uint8
+    return (1, video.info.channels), np.float32
+
+
+def _chosen(video: Decoder | AudioDecoder) -> list[int]:
     index = video.reader.index[: MOST_SEGMENTS - 1] + video.reader.index[MOST_SEGMENTS - 1 :][-1:]
     return sorted({i for e in index for i in (e.first_frame, e.first_frame + e.frame_count - 1)})
 
 
-def _equals(left: NDArray[np.uint8] | None, right: NDArray[np.uint8]) -> bool:
+def _equals(left: NDArray[np.generic] | None, right: NDArray[np.generic]) -> bool:
     return left is not None and np.array_equal(left, right)
 
 

@@ -79,7 +79,7 @@ def test_every_field_of_a_video_survives(info: VideoInfo, tmp_path: Path) -> Non
 def test_every_field_of_a_header_survives(tmp_path: Path) -> None:
     graph = tiny_graph()
     values = {
-        "info": VideoInfo(48, 32, 3, Fraction(24)),
+        "info": VideoInfo(48, 32, 1, Fraction(24)),
         "model": "ネルフ" * 20,
         "file_id": b"sixteen bytes id",
         "graphs": (graph,),
@@ -93,11 +93,11 @@ def test_every_field_of_a_header_survives(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match="no segment"):
         NvbReader(tmp_path / "copy.nvb")
     with NvbReader(make_nvb(tmp_path / "donor.nvb")) as donor:
-        segment = replace(donor.segment(0), frame_count=3)
+        segment = replace(donor.segment(0), frame_count=1)
     write_nvb(tmp_path / "copy.nvb", header, [segment])
     with NvbReader(tmp_path / "copy.nvb") as reader:
         read = reader.header
-        assert reader.segment(0).frame_count == 3
+        assert reader.segment(0).frame_count == 1
     for name in ("info", "model", "file_id", "ranges", "meta", "media"):
         assert getattr(read, name) == values[name]
     assert [g.digest for g in read.graphs] == [graph.digest]

@@ -85,7 +85,7 @@ def test_the_segment_that_the_others_are_bent_from_is_read_up_to_its_hash() -> N
 
 
 BENT = {
-    "an unknown rule": (payload(graph_of(), time_head((3, 2, 2), rule=4)), "unknown sampling rule 4"),
+    "an unknown rule": (payload(graph_of(), time_head((3, 2, 2), rule=7)), "unknown sampling rule 7"),
     "no slices": (payload(graph_of(), time_head((3, 2, 2), length=0)), "length 0"),
     "endless slices": (payload(graph_of(), time_head((3, 2, 2), length=1 << 60)), "above 1000000"),
     "slices without a shape": (payload(graph_of(), time_head(())), r"takes \(1, 3, 2, 2\), sampling gives \(1,\)"),

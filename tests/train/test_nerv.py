@@ -110,4 +110,4 @@ def test_a_config_from_a_file_is_bounded_before_anything_is_allocated() -> None:
     with pytest.raises(InputError, match="not valid"):
         build_model("nerv", {**config, "surprise": 1})
     with pytest.raises(InputError, match="unknown representation"):
-        build_model("nerf", config)
+        build_model("verf", config)

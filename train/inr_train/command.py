@@ -32,6 +32,7 @@ from inr_train.own import register_named
 from inr_train.presets import describe_presets, preset_named
 from inr_train.recipe import MAX_SPARSITY, QUANTIZE, RECIPES, Recipe, with_noise
 from inr_train.runlog import Progress
+from inr_train.sound import Sound, read_source
 from inr_train.start import Estimate, choose_preset, default_recipe, last_path
 
 
@@ -124,7 +125,7 @@ TRAINING_DEFAULTS: dict[str, Any] = {
 @click.option("--log", type=click.Path(path_type=Path), help="JSONL file, one row per evaluation.")
 @common_options
 def command(video: str | None, list_presets: bool, as_json: bool, quiet: bool, **given: Any) -> None:
-    """Fit a network to VIDEO: any video file, a folder of images, frames/%05d.png, .y4m or raw .yuv."""
+    """Fit a network to VIDEO: any video file, picture or sound, a folder of images, frames/%05d.png, .y4m, raw .yuv."""
     own = given.pop("own")
     if own:
         preset = register_named(own)
@@ -141,7 +142,7 @@ def command(video: str | None, list_presets: bool, as_json: bool, quiet: bool, *
     output = _output(video, given.pop("output"))
     if not given["resume"]:
         check_output(output, given["overwrite"])
-    whole = Clip.read(video, read_options(**reading))
+    whole = read_source(video, read_options(**reading))
     clip = even_frames(whole) if given["heldout"] else whole
     weights = given.pop("from_weights")
     if weights:
@@ -300,9 +301,11 @@ def _output(video: str, output: Path | None) -> Path:
 
 
 def _announce(clip: Clip, e: Estimate, quiet: bool) -> None:
-    size = f"{clip.info.width}x{clip.info.height}"
+    size = f"{e.frames} frames of {clip.info.width}x{clip.info.height}"
+    if isinstance(clip, Sound):
+        size = f"{clip.info.width} samples at {float(clip.info.fps):g} Hz, {clip.channels} channels"
     say(
-        f"{e.frames} frames of {size}, preset {e.preset} ({e.parameters:,} parameters), {e.epochs} epochs: about "
+        f"{size}, preset {e.preset} ({e.parameters:,} parameters), {e.epochs} epochs: about "
         f"{clock(e.seconds)}, a file of about {megabytes(e.file_bytes)}, {megabytes(e.memory_bytes)} of memory",
         quiet,
     )

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Quality:
-    """psnr_db: mean over frames of per-frame RGB PSNR on [0, 1] floats; psnr_8bit_db: same after rounding to 8 bits.
+    """psnr_db: mean over frames of per-frame RGB PSNR on [0, 1] floats; psnr_8bit_db: same after rounding to 8 bits
+    (sound: 16).
 
     per_frame_db: unrounded PSNR of every frame.
     """
@@ -22,15 +23,38 @@ class Quality:
 
 @torch.no_grad()
 def evaluate(network: nn.Module, frames: Tensor) -> Quality:
-    """Compare every frame in float32. network: of times and frames. frames: uint8 (T, 3, H, W) on its device."""
+    """Compare every frame in float32. frames: (T, C, H, W), the clip, on the device of the network."""
     exact, rounded = [], []
     for i in range(len(frames)):
-        target = frames[i : i + 1].float() / 255
-        frame = network([float(i)], target).float().clamp(0, 1)
+        original = frames[i : i + 1]
+        values = scaled(original)
+        frame = unit(frame_of(network, i, (original.shape[2], original.shape[3]), values), original)
+        target = unit(values, original)
+        steps = 255 if original.dtype == torch.uint8 else 65535
         exact.append(psnr(frame, target))
-        rounded.append(psnr(torch.round(frame * 255) / 255, target))
+        rounded.append(psnr(torch.round(frame * steps) / steps, target))
     exact_db, rounded_db = torch.stack(exact), torch.stack(rounded)
     return Quality(float(exact_db.mean()), float(rounded_db.mean()), tuple(float(v) for v in exact_db))
+
+
+def frame_of(network: nn.Module, index: float, size: tuple[int, int], target: Tensor | None = None) -> Tensor:
+    """Frame `index` as a network gives it, some pixels at a time where it draws those: (1, C, H, W), not clipped.
+
+    size: height and width. target: (1, C, H, W), what it should be, which an encoder may look at.
+    """
+    parts = [network(places, target).float() for places in network.parts(index)]  # type: ignore[operator]
+    frame = parts[0] if len(parts) == 1 else torch.cat(parts, dim=3)
+    return frame.reshape(1, -1, *size)
+
+
+def scaled(batch: Tensor) -> Tensor:
+    """Pictures, uint8, as floats in [0, 1]; sound, float32 in [-1, 1], as it is."""
+    return batch.float() / 255 if batch.dtype == torch.uint8 else batch
+
+
+def unit(values: Tensor, like: Tensor) -> Tensor:
+    """Clipped and in [0, 1], whatever range the clip's type stands for: so the PSNR of sound is peak to peak."""
+    return (values if like.dtype == torch.uint8 else (values + 1) / 2).clamp(0, 1)
 
 
 def psnr(prediction: Tensor, target: Tensor) -> Tensor:

@@ -17,10 +17,11 @@ from inr_runtime.errors import InrError, UsageError
 from inr_runtime.files import check_output, remove_leftovers
 from inr_train.checkpoint import Checkpoint, versions
 from inr_train.clip import Clip
-from inr_train.evaluate import evaluate
+from inr_train.evaluate import evaluate, scaled
 from inr_train.keep import keep_model, keep_state
 from inr_train.lock import held
 from inr_train.losses import LOSSES
+from inr_train.models import MODELS
 from inr_train.pruning import apply_masks, mask_gradients, prune, sparsity_of
 from inr_train.quantization import QuantizedModel
 from inr_train.recipe import Recipe
@@ -85,7 +86,7 @@ def fit(
     frames = torch.from_numpy(clip.frames).permute(0, 3, 1, 2).to(place)
     chosen = choose_preset(clip, preset, origin)
     goal = (quantize, sparsity, origin is not None)
-    wanted = choose_recipe(clip, recipe or default_recipe(chosen, origin), epochs, goal, threads)
+    wanted = choose_recipe(clip, MODELS[chosen.family], recipe or default_recipe(chosen, origin), epochs, goal, threads)
     with held(path), _explained():
         _check_outputs(path, Path(log) if log else None, overwrite, resume)
         if resume and path is not None:
@@ -143,10 +144,10 @@ def _forget(path: Path | None) -> None:
 
 def _train(run: Run, frames: Tensor, saver: Saver, log: RunLog, progress: Callable[[Progress], None] | None) -> None:
     torch.set_num_threads(run.recipe.threads)
-    clock = time.monotonic() - run.elapsed
+    clock, count = time.monotonic() - run.elapsed, run.model.count_items(frames.shape)
     with deferred_interrupts() as check_interrupt:
         while run.phase < len(run.recipe.phases):
-            begin, end = run.recipe.spans(len(frames))[run.phase]
+            begin, end = run.recipe.spans(count)[run.phase]
             if run.step == begin:
                 _begin_phase(run, frames)
             run.good = run.good or run.snapshot()
@@ -158,14 +159,14 @@ def _train(run: Run, frames: Tensor, saver: Saver, log: RunLog, progress: Callab
                 run.loss = loss if run.loss == 0 else 0.98 * run.loss + 0.02 * loss
                 run.step += 1
                 run.elapsed = time.monotonic() - clock
-                if run.step % _interval(run, len(frames)) == 0 or run.step == end:
+                if run.step % _interval(run, count) == 0 or run.step == end:
                     if not math.isfinite(_evaluate(run, frames, log)):
                         _restart(run)
                         continue
                     run.good = run.snapshot()
                 try:
                     if progress:
-                        progress(Progress.of(run, len(frames), run.loss))
+                        progress(Progress.of(run, count, run.loss))
                     check_interrupt()
                 except BaseException:  # Ctrl-C, or who watches has gone
                     keep_state(run, saver)
@@ -177,16 +178,16 @@ def _train(run: Run, frames: Tensor, saver: Saver, log: RunLog, progress: Callab
 def _step(run: Run, frames: Tensor) -> float:
     """One optimizer step; returns the loss, and changes nothing where it is not finite."""
     recipe, phase = run.recipe, run.recipe.phases[run.phase]
-    index = _batch(run, len(frames))
-    rate = recipe.learning_rate_at(run.step, recipe.steps(len(frames))) * run.lr_factor
+    places, batch = run.model.draw(frames, recipe.batch_size, run.seed, run.step)
+    rate = recipe.learning_rate_at(run.step, recipe.steps(run.model.count_items(frames.shape))) * run.lr_factor
     for group in run.optimizer.param_groups:
         group["lr"] = rate
     if isinstance(run.network, QuantizedModel):
         run.network.seed_step(run.seed * 1_000_003 + run.step)
-    target = frames[torch.tensor(index, device=run.device)].float() / 255
+    target = scaled(batch)
     reduced = recipe.dtype == "bf16" and phase.quantize == "none"
     with torch.autocast(run.device.type, torch.bfloat16, enabled=reduced):
-        prediction = run.network(index, target)
+        prediction = run.network(places, target)
     loss = LOSSES[recipe.loss](recipe.alpha)(prediction.float(), target)
     run.optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
@@ -198,15 +199,6 @@ def _step(run: Run, frames: Tensor) -> float:
     run.optimizer.step()
     apply_masks(run.model, run.masks)
     return value
-
-
-def _batch(run: Run, count: int) -> list[int]:
-    """Frames of this step: a fresh shuffle every epoch, derived from the seed and the epoch alone."""
-    size = min(run.recipe.batch_size, count)
-    per_epoch = max(1, count // run.recipe.batch_size)
-    epoch, place = divmod(run.step, per_epoch)
-    order = torch.randperm(count, generator=torch.Generator().manual_seed(run.seed * 1_000_003 + epoch))
-    return [int(i) for i in order[place * size : (place + 1) * size]]
 
 
 def _interval(run: Run, count: int) -> int:

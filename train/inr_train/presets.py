@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 from inr_runtime.errors import UsageError
-from inr_train.models import HNeRVConfig, NeRVConfig, count_macs, count_parameters, meta_model
+from inr_train.models import HNeRVConfig, NeRFConfig, NeRVConfig, SirenConfig, count_macs, count_parameters, meta_model
+from inr_train.models.coordinate import solve_hidden
 from inr_train.models.hnerv import solve_channels
 from inr_train.presets_hinerv import HINERV_CONFIGS
-from inr_train.recipe import FAST_RECIPE, HINERV_RECIPE, HNERV_RECIPE, NERV_RECIPE, Recipe
+from inr_train.recipe import (
+    FAST_RECIPE,
+    HINERV_RECIPE,
+    HNERV_RECIPE,
+    NERF_RECIPE,
+    NERV_RECIPE,
+    SIREN_RECIPE,
+    Recipe,
+)
 from inr_train.strides import hnerv_strides, solve_strides
 
 
@@ -63,6 +73,30 @@ def _hnerv(parameters: int) -> Callable[[int, int, int], HNeRVConfig]:
     return config
 
 
+def _siren(parameters: int, depth: int) -> Callable[[int, int, int], SirenConfig]:
+    def config(height: int, width: int, frames: int) -> SirenConfig:
+        shape = SirenConfig(height, width, frames, depth=depth)
+        return replace(shape, hidden=solve_hidden(parameters, shape))
+
+    return config
+
+
+def _nerf(parameters: int, depth: int) -> Callable[[int, int, int], NeRFConfig]:
+    """Frequencies up to that of a pixel or frame, about: higher ones cannot be seen, and spoil what is between."""
+
+    def config(height: int, width: int, frames: int) -> NeRFConfig:
+        levels = [max(1, math.ceil(math.log2(side)) - 1) for side in (max(height, width), frames + 1)]
+        shape = NeRFConfig(height, width, frames, depth=depth, levels=levels[0], time_levels=levels[1])
+        return replace(shape, hidden=solve_hidden(parameters, shape))
+
+    return config
+
+
+def _wide(recipe: Recipe, learning_rate: float) -> Recipe:
+    """For networks of a thousand hidden units: large batches, which cost them no more a pixel, and a lower rate."""
+    return replace(recipe, batch_size=1 << 14, learning_rate=learning_rate)
+
+
 PRESETS: dict[str, Preset] = {
     p.name: p
     for p in (
@@ -76,6 +110,14 @@ PRESETS: dict[str, Preset] = {
         Preset("hnerv-1.5m", "hnerv", _hnerv(1_500_000), HNERV_RECIPE),
         Preset("hnerv-3m", "hnerv", _hnerv(3_000_000), HNERV_RECIPE),
         *(Preset(name, "hinerv", config, HINERV_RECIPE) for name, config in HINERV_CONFIGS.items()),
+        Preset("siren-xs", "siren", _siren(20_000, 4), SIREN_RECIPE),
+        Preset("siren-s", "siren", _siren(3_200_000, 5), _wide(SIREN_RECIPE, 2e-4)),
+        Preset("siren-m", "siren", _siren(6_400_000, 5), _wide(SIREN_RECIPE, 2e-4)),
+        Preset("siren-l", "siren", _siren(12_700_000, 5), _wide(SIREN_RECIPE, 2e-4)),
+        Preset("nerf-xs", "nerf", _nerf(20_000, 4), NERF_RECIPE),
+        Preset("nerf-s", "nerf", _nerf(3_200_000, 8), _wide(NERF_RECIPE, 5e-4)),
+        Preset("nerf-m", "nerf", _nerf(6_400_000, 8), _wide(NERF_RECIPE, 5e-4)),
+        Preset("nerf-l", "nerf", _nerf(12_700_000, 8), _wide(NERF_RECIPE, 5e-4)),
     )
 }
 

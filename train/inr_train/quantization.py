@@ -19,7 +19,7 @@ from inr_runtime.sample import TimeTensor
 from inr_runtime.tensors import SCALE_CODE_RANGE, STEPS_PER_OCTAVE, QuantTensor, quantize
 from inr_train.graph_runner import run_graph
 from inr_train.models import VideoModel
-from inr_train.models.base import time_tensor
+from inr_train.models.base import Places, time_tensor
 from inr_train.trace import MIN_ROW, Trace, weight_axes
 
 
@@ -48,9 +48,9 @@ def _grid_scale(weight: Tensor, top: int, axis: int | None) -> Tensor:
 def quantize_weights(model: VideoModel, trace: Trace, weight_bits: int, bias_bits: int) -> list[QuantTensor]:
     """The integers that a file stores, one per weight of the graph."""
     parameters = dict(model.named_parameters())
-    tensors = []
-    for name, port, axis in zip(trace.parameters, trace.graph.weights, weight_axes(trace.graph), strict=True):
-        bits = weight_bits if len(port.shape) > 1 else bias_bits
+    tensors, precise = [], set(model.precise)
+    for name, axis in zip(trace.parameters, weight_axes(trace.graph), strict=True):
+        bits = bias_bits if name in precise else weight_bits
         tensors.append(quantize(parameters[name].detach().float().cpu().numpy(), bits, axis))
     return tensors
 
@@ -94,12 +94,16 @@ class QuantizedModel(nn.Module):
         self.plan: Int8Plan | None = plan_int8(trace.graph) if ranges is not None else None
         self.bounds = nn.ParameterDict({e: nn.Parameter(torch.tensor(r)) for e, r in (ranges or {}).items()})
 
-    def forward(self, times: Sequence[float], frames: Tensor | None = None) -> Tensor:
+    def forward(self, times: Places, frames: Tensor | None = None) -> Tensor:
         """RGB (B, 3, H, W) as the file's integers give it; the picture itself is not rounded."""
         hook = self._imitate if self.plan else None
         return run_graph(self.trace.graph, self.sample(times), self.quantized_weights(), hook)
 
-    def sample(self, times: Sequence[float]) -> tuple[Tensor, ...]:
+    def parts(self, index: float) -> Sequence[Places]:
+        """As of the model."""
+        return self.model.parts(index)
+
+    def sample(self, times: Places) -> tuple[Tensor, ...]:
         """The model's `sample` with its grids after a round trip through integers."""
         parameters = dict(self.model.named_parameters())
         bits = self.bits[0]
@@ -110,10 +114,10 @@ class QuantizedModel(nn.Module):
         """The model's parameters after a round trip through integers, with gradients."""
         parameters = dict(self.model.named_parameters())
         weight_bits, bias_bits = self.bits
-        tensors = [parameters[name] for name in self.trace.parameters]
+        precise = set(self.model.precise)
         return [
-            self._imitate_weight(t, weight_bits if t.ndim > 1 else bias_bits, axis)
-            for t, axis in zip(tensors, self.axes, strict=True)
+            self._imitate_weight(parameters[name], bias_bits if name in precise else weight_bits, axis)
+            for name, axis in zip(self.trace.parameters, self.axes, strict=True)
         ]
 
     def seed_step(self, seed: int) -> None:

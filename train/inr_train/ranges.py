@@ -31,6 +31,8 @@ def measure_ranges(
 ) -> dict[str, Range]:
     """(low, high) of every edge that int8 needs. weights: one per graph weight. samples: inputs of every frame."""
     plan = plan_int8(graph)
+    if not plan.ranged:
+        return {}
     extremes = _extremes(graph, plan, weights, samples)
     histograms = _histograms(graph, extremes, weights, samples)
     slopes = dict(plan.leaky.values())

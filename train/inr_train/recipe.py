@@ -40,10 +40,10 @@ class Phase:
 class Recipe:
     """A whole training run.
 
-    epochs: passes over the clip. batch_size: frames a step. loss and alpha: see `losses.py`. learning_rate: peak;
-    linear warm-up over the share `warmup` of all steps, then cosine to zero. betas: of Adam. clip_norm: of the
-    gradient. weight_bits, bias_bits: of the stored integers. prune_power: see `pruning.py`; 0 prunes by magnitude, 0.5
-    adaptively. phases: shares of those that are no branches add up to 1.
+    epochs: passes over the clip. batch_size: frames a step; of networks that learn from pixels, those. loss and alpha:
+    see `losses.py`. learning_rate: peak; linear warm-up over the share `warmup` of all steps, then cosine to zero.
+    betas: of Adam. clip_norm: of the gradient. weight_bits, bias_bits: of the stored integers. prune_power: see
+    `pruning.py`; 0 prunes by magnitude, 0.5 adaptively. phases: shares of those that are no branches add up to 1.
     dtype: `bf16` (autocast) or `fp32`, "" to take the faster one here; threads: 0 likewise. Both, ms_per_step and
     ms_per_quantized_step are settled once before the first step and never measured again.
     """
@@ -213,4 +213,21 @@ HINERV_RECIPE = Recipe(
 )
 """The HiNeRV paper's training (Adam, L1 + MS-SSIM of 5 taps), frame by frame, with our quantization-aware tail."""
 
-RECIPES = {r.name: r for r in (FAST_RECIPE, NERV_RECIPE, HNERV_RECIPE, HINERV_RECIPE)}
+SIREN_RECIPE = Recipe(
+    "siren",
+    epochs=300,
+    phases=INT8_PHASES,
+    batch_size=1 << 12,
+    loss="l2",
+    learning_rate=2e-3,
+    warmup=0.02,
+    betas=(0.9, 0.999),
+    bias_bits=14,
+    dtype="fp32",  # the argument of a sine spans many turns
+)
+"""Networks of coordinates (Sitzmann et al. 2020: Adam, L2 of pixels drawn at random), in batches of 2^12 pixels."""
+
+NERF_RECIPE = replace(SIREN_RECIPE, name="nerf", learning_rate=1e-2, dtype="")
+"""The same for ReLU and encoded coordinates, which bear a higher rate and 16-bit floats."""
+
+RECIPES = {r.name: r for r in (FAST_RECIPE, NERV_RECIPE, HNERV_RECIPE, HINERV_RECIPE, SIREN_RECIPE, NERF_RECIPE)}

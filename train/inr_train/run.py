@@ -159,7 +159,7 @@ class Run:
             if kind == "int8" and not ranges and frame_count:
                 with torch.no_grad():
                     imitation = QuantizedModel(self.model, self.trace(), bits)
-                    samples = [imitation.sample([float(i)]) for i in range(frame_count)]
+                    samples = [imitation.sample(p) for p in self.model.calibration(range(frame_count))]
                     weights = imitation.quantized_weights()
                 ranges = measure_ranges(self.trace().graph, weights, samples)
             wanted = ranges if kind == "int8" else None

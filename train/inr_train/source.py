@@ -11,6 +11,7 @@ from typing import Any
 from inr_runtime.errors import InrError
 from inr_runtime.media import Position, ReadOptions
 from inr_train.clip import EXCERPT, Clip, excerpt
+from inr_train.sound import read_source
 
 
 def describe_source(clip: Clip) -> dict[str, Any]:
@@ -24,8 +25,9 @@ def find_source(source: Mapping[str, Any]) -> Clip | None:
     """The clip that `describe_source` described, if its file is still there and unchanged, else None."""
     try:
         path = source["path"]
-        clip = excerpt() if path == EXCERPT.name else Clip.read(path, _options_from_dict(source["options"]))
-        clip = clip.thinned(int(source.get("every", 1)))
+        clip = excerpt() if path == EXCERPT.name else read_source(path, _options_from_dict(source["options"]))
+        if isinstance(clip, Clip):
+            clip = clip.thinned(int(source.get("every", 1)))
     except (InrError, OSError, KeyError, TypeError, ValueError):
         return None
     return clip if clip.digest == source.get("frames_sha256") else None

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from inr_train.evaluate import scaled
 from inr_train.losses import LOSSES
 from inr_train.models import VideoModel
 from inr_train.recipe import Recipe
@@ -52,13 +53,13 @@ def measure_speed(model: VideoModel, frames: Tensor, recipe: Recipe, device: tor
 
 def _make_step(model: VideoModel, frames: Tensor, recipe: Recipe, device: torch.device) -> Callable[[bool], None]:
     copied = copy.deepcopy(model)
-    times = [0.0] * recipe.batch_size
-    target = frames[:1].float().expand(recipe.batch_size, -1, -1, -1) / 255
+    places, batch = copied.draw(frames, recipe.batch_size, 0, 0)
+    target = scaled(batch)
     loss = LOSSES[recipe.loss](recipe.alpha)
 
     def step(bf16: bool) -> None:
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            prediction = copied(times, target)
+            prediction = copied(places, target)
         loss(prediction.float(), target).backward()  # type: ignore[no-untyped-call]
         if device.type == "cuda":
             torch.cuda.synchronize(device)

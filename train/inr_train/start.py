@@ -13,12 +13,13 @@ from torch import Tensor
 from inr_runtime.errors import InputError, UsageError
 from inr_train.checkpoint import Checkpoint
 from inr_train.clip import Clip
-from inr_train.losses import least_side
-from inr_train.models import config_dict, config_value, count_parameters, meta_model
+from inr_train.losses import POINTWISE, least_side
+from inr_train.models import MODELS, VideoModel, config_dict, config_value, count_parameters, meta_model
 from inr_train.presets import Preset, default_preset, estimate_bytes, preset_named
 from inr_train.pruning import masks_of
 from inr_train.recipe import Recipe, fine_tuning, with_goal
 from inr_train.run import Run
+from inr_train.sound import Sound
 from inr_train.speed import measure_speed
 
 
@@ -38,10 +39,11 @@ class Estimate:
     def of(cls, run: Run, frames: Tensor) -> Estimate:
         """From a run that has not taken its first step, or is about to go on."""
         recipe, parameters = run.recipe, int(run.report["parameters"])
-        seconds = recipe.total_cost(len(frames)) / 1e3 - run.elapsed
-        pixels = frames.shape[2] * frames.shape[3]
+        items = run.model.count_items(frames.shape)
+        seconds = recipe.total_cost(items) / 1e3 - run.elapsed
+        pixels = frames.shape[0] * frames.shape[2] * frames.shape[3] // items
         # Gradients, moments, snapshots and the best weights: eight copies; activations: widths of the last stages.
-        memory = frames.numel() + 32 * parameters + 4 * 200 * pixels * recipe.batch_size
+        memory = frames.numel() + 32 * parameters + 4 * run.model.floats_per_pixel * pixels * recipe.batch_size
         preset = str(run.report["preset"])
         return cls(len(frames), preset, parameters, recipe.epochs, seconds, estimate_bytes(parameters), memory)
 
@@ -72,6 +74,11 @@ def choose_preset(clip: Clip, name: str, origin: Checkpoint | None = None) -> Pr
         if name not in ("auto", trained):
             raise UsageError(f"the model to start from is a {trained}, not a {name}")
         return preset_named(trained)
+    if isinstance(clip, Sound):
+        preset = preset_named("siren-xs" if name == "auto" else name)
+        if not MODELS[preset.family].pixelwise:
+            raise UsageError(f"{name} draws pictures; for sound take a network of coordinates, --preset siren-xs say")
+        return preset
     return default_preset(clip.info.height, clip.info.width) if name == "auto" else preset_named(name)
 
 
@@ -84,13 +91,18 @@ Goal = tuple[str | None, float, bool]
 """quantize, sparsity and trained of `with_goal`."""
 
 
-def choose_recipe(clip: Clip, recipe: Recipe, epochs: int | None, goal: Goal, threads: int = 0) -> Recipe:
+def choose_recipe(
+    clip: Clip, family: type[VideoModel], recipe: Recipe, epochs: int | None, goal: Goal, threads: int = 0
+) -> Recipe:
     """The recipe with other epochs and goal; raises `UsageError` on contradictions."""
     side = least_side(recipe.loss)
     if min(clip.info.width, clip.info.height) < side:
         raise UsageError(f"loss {recipe.loss} needs frames of at least {side}x{side} pixels; choose --loss l1_fft")
+    if family.pixelwise and recipe.loss not in POINTWISE:
+        raise UsageError(f"loss {recipe.loss} compares whole frames, a {family.name} learns from pixels; use --loss l2")
+    items = family.count_items((len(clip), 3, clip.info.height, clip.info.width))
     try:
-        recipe = replace(recipe, epochs=epochs or recipe.epochs, batch_size=min(recipe.batch_size, len(clip)))
+        recipe = replace(recipe, epochs=epochs or recipe.epochs, batch_size=min(recipe.batch_size, items))
         recipe = replace(recipe, threads=threads or recipe.threads)
         return with_goal(recipe, *goal)
     except ValueError as error:
@@ -113,7 +125,9 @@ def model_config(
             raise UsageError("the config of the model to start from cannot be changed")
         return dict(origin.config)
     try:
-        config = replace(preset.config(clip.info.height, clip.info.width, len(clip)), **overrides)
+        config = preset.config(clip.info.height, clip.info.width, len(clip))
+        config = config.for_sound(clip.channels) if isinstance(clip, Sound) else config
+        config = replace(config, **overrides)
         meta_model(preset.family, config)
     except (TypeError, ValueError, ArithmeticError, RuntimeError) as error:
         raise UsageError(f"preset {preset.name} cannot be built so: {error}") from error

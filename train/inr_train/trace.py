@@ -40,7 +40,7 @@ class Trace:
 def trace(model: VideoModel) -> Trace:
     """Trace `decode`. Raises `GraphError` where it uses something outside the dialect."""
     exported = _export(model)
-    return Trace(_canonical(_simplify(exported), len(model.time_inputs)), model.weights)
+    return Trace(_canonical(_simplify(exported), model), model.weights)
 
 
 class _WeightsAsInputs(nn.Module):
@@ -113,7 +113,7 @@ def _quiet() -> Iterator[None]:
         logging.disable(level)
 
 
-def _canonical(model: onnx.ModelProto, input_count: int) -> CanonicalGraph:
+def _canonical(model: onnx.ModelProto, source: VideoModel) -> CanonicalGraph:
     """Keep what the dialect knows, in its own spelling."""
     graph = model.graph
     ports = [Port(v.name, tuple(d.dim_value for d in v.type.tensor_type.shape.dim)) for v in graph.input]
@@ -128,8 +128,8 @@ def _canonical(model: onnx.ModelProto, input_count: int) -> CanonicalGraph:
             renamed[proto.output[0]] = inputs[0]
         else:
             nodes.append(_respell(Node(proto.op_type, inputs, proto.output[0], _attributes(proto)), constants, graph))
-    output = graph.output[0].name
-    return renumber(ports[:input_count], ports[input_count:], constants, nodes, renamed.get(output, output))
+    count, output = len(source.time_inputs), renamed.get(graph.output[0].name, graph.output[0].name)
+    return renumber(ports[:count], ports[count:], constants, nodes, output, role=source.role, result=source.result)
 
 
 def _is_float_cast(proto: onnx.NodeProto) -> bool:

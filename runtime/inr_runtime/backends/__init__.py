@@ -19,8 +19,8 @@ class Backend(Protocol):
         """What really runs, for people: `onnxruntime cpu-int8`."""
         ...
 
-    def run(self, inputs: dict[str, NDArray[np.float32]]) -> NDArray[np.uint8]:
-        """Sampled inputs by name to frames, uint8 (batch, H, W, 3), a fresh array."""
+    def run(self, inputs: dict[str, NDArray[np.float32]]) -> NDArray[np.generic]:
+        """Sampled inputs by name to frames, uint8 (batch, H, W, 3), or sound, float32 (batch, 1, W, channels)."""
         ...
 
     def close(self) -> None:

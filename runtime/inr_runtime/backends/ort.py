@@ -53,15 +53,15 @@ class OrtBackend:
         """Engine, version and target."""
         return self._name
 
-    def run(self, inputs: dict[str, NDArray[np.float32]]) -> NDArray[np.uint8]:
-        """Sampled inputs by name to frames, uint8 (batch, H, W, 3)."""
+    def run(self, inputs: dict[str, NDArray[np.float32]]) -> Array:
+        """Sampled inputs by name to frames, uint8 (batch, H, W, 3), or sound, float32 (batch, 1, W, channels)."""
         try:
             (frames,) = self._session.run([OUTPUT], inputs)
         except Exception:
             # Some graphs run only as they are: ONNX Runtime 1.31 moves a Transpose behind a linear Resize, which then
             # no kernel can compute.
             frames = self._run_as_it_is(inputs)
-        return np.asarray(frames, np.uint8)
+        return np.asarray(frames)
 
     def _run_as_it_is(self, inputs: dict[str, NDArray[np.float32]]) -> Any:
         """Without optimizations, from now on."""

@@ -11,6 +11,7 @@ from torch import nn
 
 from inr_runtime.errors import InputError
 from inr_train.models.base import TimeInput, VideoModel
+from inr_train.models.coordinate import NeRF, NeRFConfig, Siren, SirenConfig
 from inr_train.models.hinerv import HiNeRV, HiNeRVConfig
 from inr_train.models.hnerv import HNeRV, HNeRVConfig
 from inr_train.models.nerv import NeRV, NeRVConfig
@@ -21,8 +22,12 @@ __all__ = [
     "HNeRVConfig",
     "HiNeRV",
     "HiNeRVConfig",
+    "NeRF",
+    "NeRFConfig",
     "NeRV",
     "NeRVConfig",
+    "Siren",
+    "SirenConfig",
     "TimeInput",
     "VideoModel",
     "build_model",
@@ -31,7 +36,7 @@ __all__ = [
     "meta_model",
 ]
 
-MODELS: dict[str, type[VideoModel]] = {m.name: m for m in (NeRV, HNeRV, HiNeRV)}
+MODELS: dict[str, type[VideoModel]] = {m.name: m for m in (NeRV, HNeRV, HiNeRV, Siren, NeRF)}
 MAX_PARAMETERS = 2_000_000_000
 
 
@@ -94,4 +99,4 @@ def count_macs(model: VideoModel) -> int:
         model.decode(*(torch.zeros(shape, device=device) for shape in model.input_shapes()))
     for handle in handles:
         handle.remove()
-    return total
+    return total * model.runs_per_frame

@@ -12,14 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from inr_runtime.sample import RULES, TimeTensor, encode, input_shape
+from inr_runtime.sample import RULES, WITHOUT_DATA, TimeTensor, encode, input_shape
 
 
 @dataclass(frozen=True)
 class TimeInput:
     """One input of `decode`: how it follows from time. Rules and fields are those of `inr_runtime.sample.TimeTensor`.
 
-    grid: name of the parameter, of shape (length, *slice), that the rules `row` and `lerp` read; "" for `encoding`.
+    grid: name of the parameter, of shape (length, *slice), that the rules `row` and `lerp` read; "" for the others.
     """
 
     rule: str
@@ -31,8 +31,8 @@ class TimeInput:
     grid: str = ""
 
     def __post_init__(self) -> None:
-        if self.rule not in RULES or self.rule == "window" or bool(self.grid) == (self.rule == "encoding"):
-            raise ValueError(f"a time input follows an encoding, or `row` or `lerp` and a grid, not {self}")
+        if self.rule not in RULES or self.rule == "window" or bool(self.grid) == (self.rule in WITHOUT_DATA):
+            raise ValueError(f"a time input follows an encoding or an axis, or `row` or `lerp` and a grid, not {self}")
 
     def slices(self, time: float) -> tuple[int, int, float]:
         """The two slices around a moment and the weight of the second."""
@@ -42,6 +42,10 @@ class TimeInput:
             return nearest, nearest, 0.0
         low = int(position)
         return low, min(low + 1, self.length - 1), position - low
+
+
+Places = Any
+"""What a network is asked for: moments, a sequence of floats; of networks that draw pixel by pixel, their numbers."""
 
 
 class VideoModel(nn.Module):
@@ -54,6 +58,10 @@ class VideoModel(nn.Module):
 
     name: ClassVar[str]
     config_type: ClassVar[type]
+    pixelwise: ClassVar[bool] = False
+    """Whether the model learns from pixels drawn at random, and not from whole frames."""
+    role: ClassVar[str] = "frame"
+    """What `decode` draws with inputs of `input_shapes`, as in `inr_runtime.graph.ROLES`."""
 
     def __init__(self, config: Any) -> None:
         super().__init__()
@@ -87,6 +95,47 @@ class VideoModel(nn.Module):
             for t in self.time_inputs
         )
 
+    @property
+    def result(self) -> str:
+        """What `decode` gives, as in `inr_runtime.graph.RESULTS`."""
+        return "rgb8"
+
+    @property
+    def floats_per_pixel(self) -> int:
+        """Numbers that a training step keeps for each pixel, about: for estimates of memory."""
+        return 200
+
+    @classmethod
+    def count_items(cls, shape: Sequence[int]) -> int:
+        """What an epoch passes over, in units of the recipe's batch size: frames of a clip of `shape` (T, C, H, W)."""
+        return shape[0]
+
+    def draw(self, frames: Tensor, size: int, seed: int, step: int) -> tuple[Places, Tensor]:
+        """The batch of a step: places, and what is to be seen there, (B, C, H, W) of the clip's own type.
+
+        frames: (T, C, H, W), the whole clip. size: items. Derived from seed and step alone. Here: whole frames in a
+        fresh order every epoch.
+        """
+        count = len(frames)
+        epoch, place = divmod(step, max(1, count // size))
+        size = min(size, count)
+        order = torch.randperm(count, generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch))
+        index = [int(i) for i in order[place * size : (place + 1) * size]]
+        return index, frames[torch.tensor(index, device=frames.device)]
+
+    def parts(self, index: float) -> Sequence[Places]:
+        """The places that make up frame `index`: what they give, joined along the width, is the frame in any shape."""
+        return ([float(index)],)
+
+    def calibration(self, times: Sequence[float]) -> Sequence[Places]:
+        """Places at which activation ranges are measured, for some moments: here all of these."""
+        return [[float(t)] for t in times]
+
+    @property
+    def runs_per_frame(self) -> int:
+        """Runs of `decode` that a player needs for a frame in its own size."""
+        return 1
+
     def prepare(self) -> None:
         """Add what is only needed for learning, an encoder say: called once before training from random weights."""
 
@@ -109,6 +158,12 @@ class VideoModel(nn.Module):
         return tuple(n for n, _ in self.named_parameters() if n not in grids and not n.startswith("encoder."))
 
     @property
+    def precise(self) -> tuple[str, ...]:
+        """Names of the weights that are stored with the bits of biases: few, and everything hangs on them."""
+        parameters = dict(self.named_parameters())
+        return tuple(n for n in self.weights if parameters[n].ndim < 2)
+
+    @property
     def prunable(self) -> tuple[str, ...]:
         """Names of the parameters that pruning may thin out; by default every weight but biases and the `head`."""
         parameters = dict(self.named_parameters())
@@ -118,7 +173,8 @@ class VideoModel(nn.Module):
         """Shapes of the inputs of `decode` for one moment."""
         parameters = dict(self.named_parameters())
         slices = [tuple(parameters[t.grid].shape[1:]) if t.grid else () for t in self.time_inputs]
-        return tuple(input_shape(t.rule, t.levels, 1, s) for t, s in zip(self.time_inputs, slices, strict=True))
+        pairs = zip(self.time_inputs, slices, strict=True)
+        return tuple(input_shape(t.rule, t.levels, 1, s, t.length) for t, s in pairs)
 
 
 def _blend(time_input: TimeInput, grid: Tensor, times: Sequence[float]) -> Tensor:
