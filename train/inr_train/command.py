@@ -322,7 +322,10 @@ def _check_model(name: str, as_json: bool, quiet: bool) -> None:
     """Print which points of the contract hold; raises `InrError` where one does not."""
     if name == "auto":
         raise UsageError("which model? --check-model needs --model FILE.py:Class or --preset NAME")
-    checks = check_model(preset_named(name))
+    preset = preset_named(name)
+    if MODELS[preset.family].role != "frame":
+        raise UsageError(f"--check-model is for models that draw whole frames; {name} draws tiles")
+    checks = check_model(preset)
     failed = [c for c in checks if c.problem]
     if as_json:
         print_json([{"check": c.name, "holds": not c.problem, "problem": c.problem} for c in checks])

@@ -18,6 +18,7 @@ from inr_runtime.errors import UsageError
 from inr_runtime.metrics import psnr
 from inr_train.checkpoint import Checkpoint
 from inr_train.clip import Clip
+from inr_train.evaluate import frame_of
 from inr_train.models import VideoModel
 
 Picture = NDArray[np.uint8]
@@ -55,13 +56,13 @@ def even_frames(clip: Clip) -> Clip:
 
 def score_heldout(checkpoint: Checkpoint, clip: Clip) -> Checkpoint:
     """The checkpoint with its score on the odd frames of `clip` in its report, as `heldout`."""
-    model = checkpoint.build()
+    model, size = checkpoint.build(), (clip.info.height, clip.info.width)
     even, odd = clip.frames[::2], clip.frames[1 : 2 * (len(clip.frames[::2]) - 1) : 2]
-    decoded = [_decode(model, float(i)) for i in range(len(even))]
+    decoded = [_decode(model, float(i), size) for i in range(len(even))]
     motion = _minterpolate(even)
     score = HeldOut(
         frames=len(odd),
-        psnr_db=_mean(odd, lambda i: _decode(model, i + 0.5)),
+        psnr_db=_mean(odd, lambda i: _decode(model, i + 0.5, size)),
         repeat_db=_mean(odd, lambda i: decoded[i]),
         blend_db=_mean(odd, lambda i: _blend(decoded[i], decoded[i + 1])),
         source_blend_db=_mean(odd, lambda i: _blend(even[i], even[i + 1])),
@@ -76,8 +77,8 @@ def _mean(odd: NDArray[np.uint8], picture: Callable[[int], Picture]) -> float:
 
 
 @torch.no_grad()
-def _decode(model: VideoModel, t: float) -> Picture:
-    frame = model([t])[0].clamp(0, 1)
+def _decode(model: VideoModel, t: float, size: tuple[int, int]) -> Picture:
+    frame = frame_of(model, t, size)[0].clamp(0, 1)
     return np.ascontiguousarray(torch.round(frame * 255).to(torch.uint8).permute(1, 2, 0).numpy())
 
 
