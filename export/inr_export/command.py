@@ -17,7 +17,6 @@ from inr_runtime.errors import PromiseError, UsageError
 from inr_runtime.files import check_output
 from inr_runtime.lower import TARGETS
 from inr_train.checkpoint import Checkpoint, is_checkpoint
-from inr_train.clip import Clip
 from inr_train.command import TRAINING_DEFAULTS, pop_reading, read_options, reading_options, train_with_progress
 from inr_train.own import register_named
 from inr_train.pruning import MAX_SPARSITY, compress
@@ -54,7 +53,7 @@ def command(model: str, output: Path | None, quiet: bool, as_json: bool, **given
     checkpoint = Checkpoint.load(Path(model)) if is_model else _trained(model, path, reading, quiet, given)
     checkpoint = compress(checkpoint, given["bits"], given["prune"], given["prune_power"])
     reference = read_source(given["ref"], read_options(**reading)) if given["ref"] else None
-    if isinstance(reference, Clip):
+    if reference is not None:
         reference = reference.thinned(int(checkpoint.source.get("every", 1)))
     if reference is not None and reference.digest != checkpoint.source.get("frames_sha256"):
         raise UsageError(f"{given['ref']} is not what the model was fitted to; give the same --size, --crop and range")

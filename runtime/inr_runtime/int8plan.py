@@ -5,9 +5,9 @@ Engines fuse only certain patterns; this page knows which (ONNX Runtime's CPU pr
 - *moving*: it moves values without changing them (shuffle, reshape, slice ...); its result shares its input's range;
 - *float*: everything else; whatever works on a single position or is a small convolution of sampled inputs (a stem
   costs nothing and keeps encodings exact); depthwise convolutions (there is little arithmetic in them: to round what
-  they read and give costs the time that integers save; in ConvNeXt blocks they read the sum of all blocks before); of
-  graphs that draw tiles also what reads their coordinates (256 steps are too few for a place in a picture), what comes
-  before or after a sine (whose argument spans many turns), and all of a sound (8 bits are 50 dB).
+  they read and give costs the time that integers save; in ConvNeXt blocks they read the sum of all blocks before);
+  of graphs that draw tiles also what reads their coordinates (256 steps are too few for a place in a picture), what
+  comes before or after a sine (whose argument spans many turns), and all of a sound (8 bits are 50 dB).
 A Relu that alone follows a convolution is fused into it: only its result is quantized, with zero point 0.
 """
 
@@ -149,8 +149,7 @@ def _int8_convolutions(graph: CanonicalGraph) -> set[str]:
         shapes, result = [graph.shapes[name] for name in node.inputs], graph.shapes[node.output]
         small = data[0] in sampled and macs_of(node.op, shapes, result) < SMALL_SHARE * graph.macs
         depthwise = shapes[1][1] == 1 < shapes[0][1]
-        worth_it = math.prod(result[2:]) > 1 and not small and not depthwise
-        if worth_it and exact.isdisjoint((node.inputs[0], node.output)):
+        if math.prod(result[2:]) > 1 and not small and not depthwise and exact.isdisjoint((data[0], node.output)):
             chosen.add(node.output)
     return chosen
 

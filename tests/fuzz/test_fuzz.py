@@ -23,7 +23,7 @@ from tests.fuzz.pool import CRASH, HANG, MEMORY, Guard, Job, Result, run_jobs
 from tests.fuzz.run import Tally, keep_failures, mutate_and_judge
 from tests.fuzz.seeds import seeds
 
-from inr_runtime import backends, chunks, decoder
+from inr_runtime import backends, chunks, opened
 from inr_runtime.errors import FormatError
 from inr_runtime.lower import Lowered
 
@@ -219,6 +219,6 @@ def test_the_fuzzers_rule_can_be_broken(tmp_path: Path, monkeypatch: pytest.Monk
     def broken(lowered: Lowered, name: str, threads: int) -> backends.Backend:
         raise ZeroDivisionError("in an engine")
 
-    monkeypatch.setattr(decoder, "open_backend", broken)
+    monkeypatch.setattr(opened, "open_backend", broken)
     with pytest.raises(AssertionError, match="other exception: ZeroDivisionError"):
         target.run_one(seed.data)

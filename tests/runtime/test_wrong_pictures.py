@@ -16,7 +16,7 @@ from builders import make_nvb
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from inr_runtime import decoder, open_video
+from inr_runtime import open_video, opened
 from inr_runtime.backends import Backend, open_backend, ort
 from inr_runtime.chunks import Header
 from inr_runtime.errors import BackendError, ChecksumError, FormatError, GraphError
@@ -41,7 +41,7 @@ def test_weights_of_another_segment_are_noticed_and_the_segment_named(
         kept.append(lowered)
         return open_backend(kept[0], name, threads)
 
-    monkeypatch.setattr(decoder, "open_backend", stale)
+    monkeypatch.setattr(opened, "open_backend", stale)
     with open_video(tiny_nvb_two_segments) as video:
         assert video[6].shape == (32, 48, 3)
         for _ in range(2):
@@ -58,7 +58,7 @@ def mixed_up(lowered: Lowered, name: str, threads: int) -> Backend:
 
 @pytest.mark.parametrize("target", list(TARGETS))
 def test_weights_in_the_wrong_order_are_noticed(tiny_nvb: Path, target: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decoder, "open_backend", mixed_up)
+    monkeypatch.setattr(opened, "open_backend", mixed_up)
     with pytest.raises(BackendError, match=r"tiny\.nvb: segment 0 decodes to a wrong picture"):
         open_video(tiny_nvb, target=target)
 
@@ -69,8 +69,8 @@ def test_the_picture_of_every_segment_is_checked_whenever_it_is_opened(
     path = make_nvb(tmp_path / "three.nvb", lengths=[4, 4, 4])
     with open_video(path) as video:
         checked: list[int] = []
-        check = video._check_picture
-        monkeypatch.setattr(video, "_check_picture", lambda number: (checked.append(number), check(number)))
+        check = video._check
+        monkeypatch.setattr(video, "_check", lambda number: (checked.append(number), check(number)))
         for index in (0, 5, 6, 11, 4, 3):
             video[index]
     assert checked == [1, 2, 1, 0]
@@ -138,13 +138,13 @@ def test_an_engine_in_numpy_plays_what_the_real_one_plays(bright_nvb: Path, monk
     """So that the next test refuses saturation and nothing else."""
     with open_video(bright_nvb) as video:
         frames = video[:]
-    monkeypatch.setattr(decoder, "open_backend", on_old_cpu(saturates=False))
+    monkeypatch.setattr(opened, "open_backend", on_old_cpu(saturates=False))
     with open_video(bright_nvb) as video:
         assert np.abs(video[:].astype(int) - frames).max() <= 1
 
 
 def test_sums_that_saturate_are_noticed(bright_nvb: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decoder, "open_backend", on_old_cpu(saturates=True))
+    monkeypatch.setattr(opened, "open_backend", on_old_cpu(saturates=True))
     with pytest.raises(BackendError, match=r"segment 0 decodes to a wrong picture with a CPU without VNNI .*cpu-fp32"):
         open_video(bright_nvb)
 

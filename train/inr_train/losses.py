@@ -55,6 +55,7 @@ LOSSES: dict[str, Callable[[float], Loss]] = {
 }
 """Losses by name; mixes take alpha: alpha * first + (1 - alpha) * second, and l1_fft is alpha * L1 + FFT-L1."""
 
+
 POINTWISE = ("l1", "l2", "l2_l1")
 """Losses that need no neighbours: what networks that learn from single pixels can use."""
 

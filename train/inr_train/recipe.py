@@ -213,6 +213,7 @@ HINERV_RECIPE = Recipe(
 )
 """The HiNeRV paper's training (Adam, L1 + MS-SSIM of 5 taps), frame by frame, with our quantization-aware tail."""
 
+
 SIREN_RECIPE = Recipe(
     "siren",
     epochs=300,

@@ -26,8 +26,7 @@ def find_source(source: Mapping[str, Any]) -> Clip | None:
     try:
         path = source["path"]
         clip = excerpt() if path == EXCERPT.name else read_source(path, _options_from_dict(source["options"]))
-        if isinstance(clip, Clip):
-            clip = clip.thinned(int(source.get("every", 1)))
+        clip = clip.thinned(int(source.get("every", 1)))
     except (InrError, OSError, KeyError, TypeError, ValueError):
         return None
     return clip if clip.digest == source.get("frames_sha256") else None
