@@ -1,6 +1,7 @@
 # Everything a newcomer types. Each target sets up what it needs.
 PYTHON ?= python3
 BENCH ?= entropy_speed
+JOBS ?= 2
 BIN := .venv/bin
 
 .PHONY: help venv demo test lint bench clean
@@ -19,7 +20,7 @@ demo: venv  ## Train, export and play the embedded clip; results in demo/
 	$(BIN)/python -m tests.bench.demo
 
 test: venv  ## Run the whole test suite
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(JOBS)
 
 lint: venv  ## Style, types, import direction
 	$(BIN)/ruff check .

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from tests.bench.paper_tables.rows import Row
 
 from inr_runtime.files import replacing
@@ -45,6 +43,8 @@ def measure(row: Row, seed: int, protocol: Protocol, deadline: float) -> dict[st
     name = "".join(c if c.isalnum() or c in "-." else "_" for c in f"{row.table}-{row.name}")
     path = protocol.work / f"{kind}-{name}-{seed}.json"
     if not path.exists():
+        if time.monotonic() > deadline:
+            return None
         checkpoint = _trained(row, seed, protocol, path.with_suffix(".pt"), _stop_at(deadline))
         if checkpoint is None:
             return None
@@ -92,7 +92,6 @@ def _stop_at(deadline: float) -> Callable[[Progress], None]:
 
 
 def _result(row: Row, seed: int, protocol: Protocol, checkpoint: Checkpoint) -> dict[str, Any]:
-    model = checkpoint.build()
     return {
         "table": row.table,
         "row": row.name,
@@ -102,8 +101,7 @@ def _result(row: Row, seed: int, protocol: Protocol, checkpoint: Checkpoint) -> 
         "published_psnr_db": row.published,
         "psnr_db": checkpoint.report["psnr_db"],
         "parameters": checkpoint.report["parameters"],
-        "gmac_per_frame": count_macs(model) / 1e9,
-        "ms_per_frame_torch": _milliseconds(model),
+        "gmac_per_frame": count_macs(checkpoint.build()) / 1e9,
         "epochs": checkpoint.recipe["epochs"],
         "train_seconds": checkpoint.report["train_seconds"],
         "device": checkpoint.report["device"],
@@ -111,14 +109,3 @@ def _result(row: Row, seed: int, protocol: Protocol, checkpoint: Checkpoint) -> 
         "height": checkpoint.info.height,
         "frames": checkpoint.info.frame_count,
     }
-
-
-@torch.no_grad()
-def _milliseconds(model: torch.nn.Module) -> float:
-    """Median time of one frame in PyTorch float32 on the CPU."""
-    times = []
-    for _ in range(7):
-        begin = time.perf_counter()
-        model([0.0])
-        times.append((time.perf_counter() - begin) * 1e3)
-    return statistics.median(times)

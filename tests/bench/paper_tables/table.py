@@ -31,18 +31,14 @@ def paper_tables(records: Iterable[Mapping[str, Any]]) -> str:
 
 def _table(rows: Sequence[Row], results: Sequence[Result]) -> list[str]:
     lines = [
-        "| row | paper | tolerance | ours, full | ours, reduced | against the first | parameters | GMAC | ms |",
-        "|---|--:|--:|--:|--:|---|--:|--:|--:|",
+        "| row | paper | tolerance | ours, full | ours, reduced | against the first | parameters | GMAC |",
+        "|---|--:|--:|--:|--:|---|--:|--:|",
     ]
     first = _runs(results, rows[0], "reduced")
     for row in rows:
         reduced, full = (_runs(results, row, kind) for kind in ("reduced", "full"))
         facts = next(iter((*full, *reduced)), None)
-        sizes = (
-            "| | |"
-            if facts is None
-            else (f"| {facts['parameters']:,} | {facts['gmac_per_frame']:.3f} | {facts['ms_per_frame_torch']:.1f} |")
-        )
+        sizes = "| | |" if facts is None else f"| {facts['parameters']:,} | {facts['gmac_per_frame']:.3f} |"
         published = "" if row.published is None else f"{row.published:.2f} dB"
         verdict = _verdict(row, rows[0], reduced, first) if row is not rows[0] else ""
         lines.append(
