@@ -20,6 +20,7 @@ from inr_runtime.int8plan import plan_int8
 from inr_train import Checkpoint, Clip, fit
 from inr_train.evaluate import frame_of
 from inr_train.graph_runner import run_graph
+from inr_train.heldout import score_heldout
 from inr_train.models import NeRF, NeRFConfig, Siren, SirenConfig, count_parameters, meta_model
 from inr_train.models.base import time_tensor
 from inr_train.presets import PRESETS
@@ -197,6 +198,13 @@ def test_a_stopped_run_ends_with_the_same_weights(family: str, stop_at: int, tin
         fit(tiny_clip, f"{family}-xs", recipe=recipe, config=SMALL, seed=5, output=tmp_path / "m.pt", progress=stop)
     resumed = fit(tiny_clip, output=tmp_path / "m.pt", resume=True)
     assert all(torch.equal(w, whole.weights[k]) for k, w in resumed.weights.items())
+
+
+def test_frames_that_were_held_out_are_asked_for_between_frames(video: tuple[Checkpoint, Clip]) -> None:
+    checkpoint, clip = video
+    twice = dataclasses.replace(clip, frames=clip.frames.repeat(2, axis=0)[:11])
+    scored = score_heldout(checkpoint, twice).report["heldout"]
+    assert (scored["frames"], scored["psnr_db"] > 8) == (5, True)
 
 
 def test_what_was_pruned_stays_zero(tiny_clip: Clip) -> None:

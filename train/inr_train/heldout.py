@@ -56,8 +56,9 @@ def even_frames(clip: Clip) -> Clip:
 
 def score_heldout(checkpoint: Checkpoint, clip: Clip) -> Checkpoint:
     """The checkpoint with its score on the odd frames of `clip` in its report, as `heldout`."""
-    model, size = checkpoint.build(), (clip.info.height, clip.info.width)
+    model = checkpoint.build()
     even, odd = clip.frames[::2], clip.frames[1 : 2 * (len(clip.frames[::2]) - 1) : 2]
+    size = (clip.info.height, clip.info.width)
     decoded = [_decode(model, float(i), size) for i in range(len(even))]
     motion = _minterpolate(even)
     score = HeldOut(

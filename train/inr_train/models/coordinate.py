@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from inr_runtime.graph import RESULTS
 from inr_runtime.sample import coordinates_of, encode_positions
 from inr_runtime.tiles import count_tiles
-from inr_train.models.base import Places, TimeInput, VideoModel
+from inr_train.models.base import Places, TimeInput, VideoModel, time_tensor
 
 PART = 1 << 14
 """Pixels that are computed at once outside of training."""
@@ -125,7 +125,8 @@ class NeRFConfig(CoordinateConfig):
 class CoordinateNetwork(VideoModel):
     """What both kinds share; see the module's drawing.
 
-    Places are numbers of pixels, int64 (N,), that count through a row, then the rows, then the frames.
+    Places are numbers of pixels, int64 (N,), that count through a row, then the rows, then the frames; or those of a
+    single frame and the moment, which may lie between frames.
     """
 
     pixelwise: ClassVar[bool] = True
@@ -182,10 +183,15 @@ class CoordinateNetwork(VideoModel):
         """Encoded coordinates of some pixels, one tensor (1, C, 1, N) per axis."""
         c: CoordinateConfig = self.config
         device = self.head.weight.device
-        index = times.to(device)
+        index, moment = times if isinstance(times, tuple) else (times, None)
+        index = index.to(device)
         places = {"x": index % c.width, "y": index // c.width % c.height, "t": index // (c.width * c.height)}
         tables = self._tables_on(device)
-        return tuple(tables[axis].index_select(1, places[axis])[None, :, None] for axis in c.axes)
+        inputs = {axis: tables[axis].index_select(1, places[axis])[None, :, None] for axis in c.axes}
+        if moment is not None and "t" in inputs:
+            (time,) = (t for t in self.time_inputs if t.rule == "t")
+            inputs["t"] = torch.from_numpy(time_tensor(time).sample(moment)).to(device)
+        return tuple(inputs.values())
 
     @property
     def floats_per_pixel(self) -> int:
@@ -207,10 +213,9 @@ class CoordinateNetwork(VideoModel):
             index = torch.randint(len(pixels), (size,), generator=generator, device=frames.device)
         return index, pixels[index].t()[None, :, None]
 
-    def parts(self, index: float) -> list[Tensor]:
+    def parts(self, index: float) -> list[tuple[Tensor, float]]:
         """All pixels of a frame, some at a time."""
-        count = self.config.width * self.config.height
-        return list((torch.arange(count) + int(index) * count).split(PART))
+        return [(part, float(index)) for part in torch.arange(self.config.width * self.config.height).split(PART)]
 
     def calibration(self, times: Sequence[float]) -> list[Tensor]:
         """Pixels at random: some hundred thousand tell as much of a range as all."""
