@@ -179,7 +179,7 @@ MESSAGES: dict[str, tuple[Callable[[Model], Any], str]] = {
     ),
     "two outputs": (lambda m: m.graph.output.append(m.graph.output[0]), "one output"),
     "no output": (lambda m: m.graph.ClearField("output"), "one output"),
-    "an output from nowhere": (output("e9"), "found None"),
+    "an output from nowhere": (output("e9"), "a node's result"),
     "a weight as output": (rgb_weight, "Conv|a node's result"),
     "a constant as output": (rgb_constant, "a node's result|do not broadcast"),
     "an input as output": (rgb_input, "a node's result"),
