@@ -19,6 +19,8 @@ STEPS_PER_OCTAVE = 64
 SCALE_CODE_RANGE = (-64 * 40, 64 * 24)
 """Scales between 2^-40 and 2^24: below, a tensor is zero for every use; above, float32 sums overflow."""
 
+SMALLEST_SCALE = 2.0 ** (SCALE_CODE_RANGE[0] / STEPS_PER_OCTAVE)
+
 IntArray = NDArray[np.int32]
 FloatArray = NDArray[np.float32]
 
@@ -68,8 +70,8 @@ class QuantTensor:
 def quantize(array: NDArray[np.floating], bits: int, axis: int | None = None) -> QuantTensor:
     """Round `array` to symmetric `bits`-bit integers in [-(2^(bits-1)-1), 2^(bits-1)-1].
 
-    The scale of a slice is the smallest on the grid that holds its largest magnitude; an all-zero
-    slice takes the median scale of the others. Rounds half to even. bits: 2 to 16.
+    The scale of a slice is the smallest on the grid that holds its largest magnitude. A slice that the smallest scale
+    of all would hold becomes zero, with the median scale of the others. Rounds half to even. bits: 2 to 16.
     Raises `FormatError` where `array` holds NaN, infinity, or a number that the largest scale cannot hold.
     """
     if not 2 <= bits <= 16:
@@ -83,6 +85,7 @@ def quantize(array: NDArray[np.floating], bits: int, axis: int | None = None) ->
     codes = _codes_holding(peak / top)
     scale = _along(scale_of(codes), axis, array.ndim)
     values = np.clip(np.rint(np.asarray(array, np.float32) / scale), -top, top)
+    values *= _along((peak / top > SMALLEST_SCALE).astype(np.float32), axis, array.ndim)
     return QuantTensor(values.astype(np.int32), codes, axis)
 
 
@@ -95,9 +98,8 @@ def _peaks(array: NDArray[np.float64], axis: int | None) -> NDArray[np.float64]:
 
 def _codes_holding(scale: NDArray[np.float64]) -> IntArray:
     low, high = SCALE_CODE_RANGE
-    tiny = 2.0 ** (low / STEPS_PER_OCTAVE)
-    used = scale > tiny
-    codes = np.ceil(np.log2(np.maximum(scale, tiny)) * STEPS_PER_OCTAVE - 1e-6)
+    used = scale > SMALLEST_SCALE
+    codes = np.ceil(np.log2(np.maximum(scale, SMALLEST_SCALE)) * STEPS_PER_OCTAVE - 1e-6)
     codes[~used] = np.median(codes[used]) if used.any() else 0
     return np.asarray(np.clip(codes, low, high), np.int32)
 

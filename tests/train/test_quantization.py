@@ -34,6 +34,18 @@ def test_imitation_equals_the_definition(array: np.ndarray, bits: int, axis: int
     np.testing.assert_allclose(imitated, stored, atol=1e-6 * max(step, 1e-30), rtol=1e-5)
 
 
+@pytest.mark.parametrize("size", [1e-12, 5e-13, 1e-15, 0.0])
+def test_what_no_scale_can_hold_is_zero_in_both_and_still_learns(size: float) -> None:
+    """Found by the property test above: the smallest scale rounded 1e-12 up in training, and down in the file."""
+    array = np.full((2, 3), size, np.float32)
+    weight = torch.from_numpy(array).requires_grad_()
+    imitated = imitate_quantize(weight, 2, 0)
+    np.testing.assert_array_equal(imitated.detach().numpy(), quantize(array, 2, 0).dequantize())
+    imitated.sum().backward()
+    assert weight.grad is not None
+    assert weight.grad.abs().min() > 0
+
+
 def test_rounding_passes_gradients_through() -> None:
     weight = torch.randn(4, 9, requires_grad=True)
     imitate_quantize(weight, 4, 0).sum().backward()

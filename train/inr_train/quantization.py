@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from inr_runtime.int8plan import Int8Plan, Range, leaky_parameters, plan_int8
 from inr_runtime.sample import TimeTensor
-from inr_runtime.tensors import SCALE_CODE_RANGE, STEPS_PER_OCTAVE, QuantTensor, quantize
+from inr_runtime.tensors import SCALE_CODE_RANGE, SMALLEST_SCALE, STEPS_PER_OCTAVE, QuantTensor, quantize
 from inr_train.graph_runner import run_graph
 from inr_train.models import VideoModel
 from inr_train.models.base import Places, time_tensor
@@ -31,18 +31,20 @@ def round_through(x: Tensor) -> Tensor:
 def imitate_quantize(weight: Tensor, bits: int, axis: int | None) -> Tensor:
     """The float values that `quantize(weight, bits, axis).dequantize()` gives, with gradients."""
     top = 2 ** (bits - 1) - 1
-    scale = _grid_scale(weight.detach(), top, axis)
-    return torch.clamp(round_through(weight / scale), -top, top) * scale
+    scale, used = _grid_scale(weight.detach(), top, axis)
+    imitated = torch.clamp(round_through(weight / scale), -top, top) * scale
+    return imitated + ((used - 1) * imitated).detach()
 
 
-def _grid_scale(weight: Tensor, top: int, axis: int | None) -> Tensor:
+def _grid_scale(weight: Tensor, top: int, axis: int | None) -> tuple[Tensor, Tensor]:
+    """Scales of the slices, and 0 for those that are too small for any, else 1."""
     peak = (
         weight.abs().amax() if axis is None else weight.abs().amax([d for d in range(weight.ndim) if d != axis], True)
     )
     low, high = SCALE_CODE_RANGE
-    wanted = (peak.double() / top).clamp_min(2.0 ** (low / STEPS_PER_OCTAVE))
-    code = torch.ceil(torch.log2(wanted) * STEPS_PER_OCTAVE - 1e-6).clamp(low, high)
-    return torch.exp2(code / STEPS_PER_OCTAVE).float()
+    wanted = peak.double() / top
+    code = torch.ceil(torch.log2(wanted.clamp_min(SMALLEST_SCALE)) * STEPS_PER_OCTAVE - 1e-6).clamp(low, high)
+    return torch.exp2(code / STEPS_PER_OCTAVE).float(), (wanted > SMALLEST_SCALE).float()
 
 
 def quantize_weights(model: VideoModel, trace: Trace, weight_bits: int, bias_bits: int) -> list[QuantTensor]:
