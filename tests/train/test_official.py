@@ -15,11 +15,12 @@ from inr_export import export
 from inr_runtime import open_video
 from inr_runtime.errors import InputError
 from inr_train import Clip
-from inr_train.models import HNeRV, HNeRVConfig, NeRV, NeRVConfig
+from inr_train.models import HiNeRV, HiNeRVConfig, HNeRV, HNeRVConfig, NeRV, NeRVConfig
 from inr_train.models.convnext import ConvNeXtEncoder
 from inr_train.official import adopt
 
 NERV = {"stem_width": 12, "channels": 6, "lower_width": 8}
+HINERV = {"strides": (4, 2), "channels": 12, "depths": (2, 1), "expansions": (4, 1), "base_frames": 4}
 HNERV = {"strides": (4, 2), "channels": 12, "embedding": 6, "encoder_width": 8}
 
 
@@ -69,6 +70,30 @@ def hnerv_encoder(encoder: ConvNeXtEncoder) -> dict[str, Tensor]:
             linear = layer.endswith(("widen", "narrow")) and part == "weight"
             state[f"encoder.{names[layer]}.{part}"] = value.detach()[:, :, 0, 0] if linear else value.detach()
     return state
+
+
+def hinerv_file(model: HiNeRV, path: Path) -> None:
+    """Channels last: grids flattened to two dimensions, their channels innermost; linear layers in the blocks."""
+    p = {k: v.detach() for k, v in model.named_parameters()}
+    state = {}
+    for i in range(2):
+        state[f"encoding.grids.{i}.weight"] = p[f"base_grids.{i}"].permute(0, 2, 3, 1).flatten(0, 2)
+    for part in ("weight", "bias"):
+        state[f"decoder.stem.conv.{part}"] = p[f"stem.{part}"]
+        state[f"decoder.head.linear.{part}"] = p[f"head.{part}"].flatten(1) if part == "weight" else p["head.bias"]
+    for stage, depth in enumerate(model.config.depths):
+        ours, theirs = f"stages.{stage}", f"decoder.blocks.{stage}"
+        for level in range(3):
+            grid = p[f"{ours}.encoding.grids.{level}"]
+            state[f"{theirs}.1.enc.grids.{level}.weight"] = grid.permute(0, 2, 3, 1).flatten(1)
+        state[f"{theirs}.1.enc.linear.weight"] = p[f"{ours}.encoding.mix.weight"].flatten(1)
+        state[f"{theirs}.1.enc.linear.bias"] = p[f"{ours}.encoding.mix.bias"]
+        for block in range(depth):
+            place = f"{ours}.blocks.{block}"
+            state[f"{theirs}.{block + 2}.dconv.weight"] = p[f"{place}.depthwise.weight"]
+            state[f"{theirs}.{block + 2}.fc1.weight"] = p[f"{place}.widen.weight"].flatten(1)
+            state[f"{theirs}.{block + 2}.fc2.weight"] = p[f"{place}.narrow.weight"].flatten(1)
+    torch.save(state, path)
 
 
 def quantized(t: Tensor, axis: int | None) -> dict[str, Tensor]:
@@ -124,6 +149,15 @@ def test_an_hnerv_checkpoint_finds_its_embeddings_with_its_encoder(tiny_clip: Cl
     model.settle(torch.from_numpy(tiny_clip.frames).permute(0, 3, 1, 2))
     torch.testing.assert_close(checkpoint.weights["embeddings"], model.embeddings.detach())
     assert not any(k.startswith("encoder.") for k in checkpoint.weights)
+
+
+def test_a_hinerv_checkpoint_brings_its_grids(tiny_clip: Clip, tmp_path: Path) -> None:
+    torch.manual_seed(2)
+    model = HiNeRV(HiNeRVConfig(24, 40, 6, **HINERV)).eval()
+    hinerv_file(model, tmp_path / "hinerv.pth")
+    checkpoint = adopt(tiny_clip, "hinerv-bunny-xxs", tmp_path / "hinerv.pth", HINERV)
+    assert all(torch.equal(w, dict(model.named_parameters())[k]) for k, w in checkpoint.weights.items())
+    export(checkpoint, tmp_path / "v.nvb", reference=tiny_clip, max_loss_db=5)
 
 
 class Evil:

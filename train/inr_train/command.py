@@ -111,7 +111,7 @@ TRAINING_DEFAULTS: dict[str, Any] = {
 @click.option(
     "--from-weights",
     type=click.Path(path_type=Path),
-    help="Take weights of NeRV's or HNeRV's own program.",
+    help="Take weights of a paper's own program.",
 )
 @click.option("--heldout", is_flag=True, help="Fit the even frames only, and score the odd ones between them.")
 @reading_options

@@ -1,12 +1,13 @@
 """Weights of the papers' own programs, as our models: names and layouts of their state dicts, in one place.
 
-Read are NeRV's and HNeRV's checkpoints (a state dict, or a dict that holds one as `state_dict`; HNeRV's embeddings then
-come from its encoder and the clip) and HNeRV's published quantized file: `model`, and the embeddings of all frames as
-`embed`, each tensor as 8-bit codes with `min` and `scale`. Nothing but tensors and plain types is loaded.
+Read are NeRV's, HNeRV's and HiNeRV's checkpoints (a state dict, or a dict that holds one as `state_dict`; HNeRV's
+embeddings then come from its encoder and the clip) and HNeRV's published quantized file: `model`, and the embeddings of
+all frames as `embed`, each tensor as 8-bit codes with `min` and `scale`. Nothing but tensors and plain types is loaded.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
@@ -121,7 +122,10 @@ def _plain_name(name: str) -> str:
 
 
 def _shaped(path: Path, name: str, tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """Linear layers are 1x1 convolutions here, scales of channels (C, 1, 1)."""
+    """Linear layers are 1x1 convolutions here, scales of channels (C, 1, 1), flattened grids (T, C, h, w)."""
+    if tensor.ndim == 2 and len(shape) == 4 and shape[2:] != (1, 1) and tensor.numel() == math.prod(shape):
+        time, channels, height, width = shape
+        return tensor.reshape(time, height, width, channels).permute(0, 3, 1, 2).contiguous()
     if tuple(tensor.shape) == shape[: tensor.ndim] and all(n == 1 for n in shape[tensor.ndim :]):
         return tensor.reshape(shape).clone()
     raise InputError(
@@ -163,8 +167,26 @@ def _hnerv(name: str) -> str | None:
     return None
 
 
+def _hinerv(name: str) -> str | None:
+    """A stage is upscaling (0), its encoding (1), then its blocks; bilinear upscaling has no weights."""
+    if match := re.fullmatch(r"encoding\.grids\.(\d+)\.weight", name):
+        return f"base_grids.{match[1]}"
+    if match := re.fullmatch(r"decoder\.stem\.conv\.(weight|bias)", name):
+        return f"stem.{match[1]}"
+    if match := re.fullmatch(r"decoder\.blocks\.(\d+)\.1\.enc\.grids\.(\d+)\.weight", name):
+        return f"stages.{match[1]}.encoding.grids.{match[2]}"
+    if match := re.fullmatch(r"decoder\.blocks\.(\d+)\.1\.enc\.linear\.(weight|bias)", name):
+        return f"stages.{match[1]}.encoding.mix.{match[2]}"
+    if match := re.fullmatch(r"decoder\.blocks\.(\d+)\.(\d+)\.(dconv|fc1|fc2)\.weight", name):
+        return f"stages.{match[1]}.blocks.{int(match[2]) - 2}.{_BLOCK[match[3]]}.weight"
+    if match := re.fullmatch(r"decoder\.head\.linear\.(weight|bias)", name):
+        return f"head.{match[1]}"
+    return None
+
+
 _BLOCK = {"dwconv": "depthwise", "pwconv1": "widen", "pwconv2": "narrow", "gamma": "scale"}
+_BLOCK |= {"dconv": "depthwise", "fc1": "widen", "fc2": "narrow"}
 
 
-_NAMES: dict[str, Rename] = {"nerv": _nerv, "hnerv": _hnerv}
+_NAMES: dict[str, Rename] = {"nerv": _nerv, "hnerv": _hnerv, "hinerv": _hinerv}
 """Our name of a parameter from theirs, by representation; None for what a decoder does not need."""
