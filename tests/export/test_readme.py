@@ -14,6 +14,13 @@ ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
+OF_OTHER_COMMANDS = {
+    *("--system-site-packages", "--record", "--kills"),
+    *("--list", "--reduced", "--table", "--row", "--seeds", "--video", "--dataset", "--root"),
+}
+"""Of Python and of the benchmarks."""
+
+
 def test_every_python_example_runs_in_order(tmp_path: Path) -> None:
     examples = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     assert len(examples) >= 3
@@ -33,8 +40,9 @@ def test_tables_are_those_of_the_result_files(monkeypatch: pytest.MonkeyPatch) -
         assert rewrite(text) == text, "run: python -m tests.bench.tables"
 
 
-def test_every_flag_named_in_readme_exists() -> None:
-    flags = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", README)) - {"--system-site-packages", "--record", "--kills"}
+def test_every_flag_named_in_the_documents_exists() -> None:
+    documents = [README, *(p.read_text(encoding="utf-8") for p in (ROOT / "docs").glob("*.md"))]
+    flags = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", "\n".join(documents))) - OF_OTHER_COMMANDS
     scripts = Path(sys.executable).parent
     commands = [scripts / name for name in ("inr-train", "inr-export", "inr-play")]
     environment = {**os.environ, "COLUMNS": "120"}
