@@ -7,9 +7,10 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 from numpy.typing import NDArray
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from inr_runtime.backends import open_backend
 from inr_runtime.chunks import Header
@@ -137,3 +138,18 @@ def write_video(path: Path, info: VideoInfo, frames: NDArray[np.uint8]) -> None:
     with open_writer(str(path), info) as writer:
         for i, pixels in enumerate(frames):
             writer.write(Frame(i, i / 25, pixels))
+
+
+def widen_norms(model: onnx.ModelProto, widths: Mapping[str, int]) -> onnx.ModelProto:
+    """The model with every norm's single constant as one number a channel: all that ONNX Runtime 1.23 takes.
+
+    widths: of the results of norms.
+    """
+    constants = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+    for node in model.graph.node:
+        for i, name in enumerate(node.input if node.op_type == "LayerNormalization" else ()):
+            if i and constants.get(name, np.ones(2)).size == 1:
+                node.input[i] = f"{name}.{node.output[0]}"
+                full = np.full(widths[node.output[0]], constants[name].item(), np.float32)
+                model.graph.initializer.append(numpy_helper.from_array(full, node.input[i]))
+    return model
