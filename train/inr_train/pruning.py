@@ -28,7 +28,7 @@ def prune(model: VideoModel, sparsity: float, power: float = 0.0) -> Masks:
 
     sparsity: 0 to `MAX_SPARSITY`, of the whole, not of what is left. Weights that are zero already go first.
     """
-    weights = {name: p for name, p in model.named_parameters() if name in set(model.prunable)}
+    weights = {name: model.get_parameter(name) for name in model.prunable}
     scores = torch.cat([_scores(w, power).flatten() for w in weights.values()])
     count = round(sparsity * len(scores))
     kept = torch.ones(len(scores), dtype=torch.bool, device=scores.device)
@@ -48,31 +48,27 @@ def _scores(weight: Tensor, power: float) -> Tensor:
 @torch.no_grad()
 def apply_masks(model: VideoModel, masks: Masks) -> None:
     """Zero what was pruned, in place."""
-    parameters = dict(model.named_parameters())
     for name, mask in masks.items():
-        parameters[name].mul_(mask)
+        model.get_parameter(name).mul_(mask)
 
 
 @torch.no_grad()
 def mask_gradients(model: VideoModel, masks: Masks) -> None:
     """Zero the gradients of what was pruned, in place, so that they do not count in the gradient's norm."""
-    parameters = dict(model.named_parameters())
     for name, mask in masks.items():
-        gradient = parameters[name].grad
+        gradient = model.get_parameter(name).grad
         if gradient is not None:
             gradient.mul_(mask)
 
 
 def masks_of(model: VideoModel) -> Masks:
     """The masks of a network that was pruned before: what is zero stays zero."""
-    parameters = dict(model.named_parameters())
-    return {name: parameters[name].detach() != 0 for name in model.prunable}
+    return {name: model.get_parameter(name).detach() != 0 for name in model.prunable}
 
 
 def sparsity_of(model: VideoModel) -> float:
     """Share of zeros among `model.prunable`."""
-    parameters = dict(model.named_parameters())
-    chosen = [parameters[name] for name in model.prunable]
+    chosen = [model.get_parameter(name) for name in model.prunable]
     return 1 - sum(int(p.count_nonzero()) for p in chosen) / max(1, sum(p.numel() for p in chosen))
 
 

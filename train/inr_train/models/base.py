@@ -88,10 +88,11 @@ class VideoModel(nn.Module):
 
         grids: in place of the parameters of these names.
         """
-        parameters = dict(self.named_parameters())
-        device = next(iter(parameters.values())).device
+        device = next(self.parameters()).device
         return tuple(
-            _blend(t, (grids or parameters)[t.grid], times) if t.grid else _encode(t, times).to(device)
+            _blend(t, grids[t.grid] if grids else self.get_parameter(t.grid), times)
+            if t.grid
+            else _encode(t, times).to(device)
             for t in self.time_inputs
         )
 

@@ -23,8 +23,7 @@ from torch import Tensor, nn
 from inr_train.models.base import TimeInput, VideoModel
 from inr_train.models.hinerv_parts import BLOCKS, ENCODINGS, UPSCALES, HiNeRVStage, new_grid
 from inr_train.models.hinerv_patches import Window
-
-OUTPUTS = ("sigmoid", "tanh", "linear")
+from inr_train.models.picture import OUTPUTS, cut, start_grey, to_picture
 
 
 @dataclass(frozen=True)
@@ -135,9 +134,7 @@ class HiNeRV(VideoModel):
         for name, parameter in self.named_parameters():
             if name.endswith(".bias"):
                 nn.init.zeros_(parameter)
-        if config.output == "linear":
-            assert self.head.bias is not None
-            nn.init.constant_(self.head.bias, 0.5)
+        start_grey(self.head, config.output)
 
     @property
     def time_inputs(self) -> tuple[TimeInput, ...]:
@@ -159,8 +156,7 @@ class HiNeRV(VideoModel):
     def decode(self, *inputs: Tensor) -> Tensor:
         """Slices of the grids, each (B, C, h, w), to (B, 3, H, W)."""
         c: HiNeRVConfig = self.config
-        x = self._draw(inputs, None)
-        return x if x.shape[2:] == (c.height, c.width) else x[:, :, : c.height, : c.width]
+        return cut(self._draw(inputs, None), c.height, c.width)
 
     def forward_patches(
         self, times: Sequence[float], places: Sequence[tuple[int, int]], size: tuple[int, int]
@@ -200,10 +196,7 @@ class HiNeRV(VideoModel):
             samples = [next(rest) for _ in stage.grids]
             x = stage(x, [*samples, *([inputs[-1]] if "fourier" in c.encoding else [])], window, finer)
             window = finer
-        x = self.head(x)
-        if c.output == "tanh":
-            return torch.tanh(x) * 0.5 + 0.5
-        return torch.sigmoid(x) if c.output == "sigmoid" else x
+        return to_picture(self.head(x), c.output)
 
 
 def _half_pixel(grid: str, length: int, frames: int) -> TimeInput:

@@ -21,6 +21,7 @@ from torch.nn import functional as F
 
 from inr_train.models.base import TimeInput, VideoModel
 from inr_train.models.convnext import ConvNeXtEncoder
+from inr_train.models.picture import OUTPUTS, cut, start_grey, to_picture
 
 ENCODE_BATCH = 8
 
@@ -57,7 +58,7 @@ class HNeRVConfig:
             raise ValueError("sizes, widths, strides and kernels must be positive and not absurd")
         if not self.strides or not self.kernels or len(self.strides) > 16 or any(k % 2 == 0 for k in self.kernels):
             raise ValueError("there are 1 to 16 strides, and kernels are odd")
-        if not 1 <= self.reduction <= 16 or self.output not in ("tanh", "sigmoid", "linear"):
+        if not 1 <= self.reduction <= 16 or self.output not in OUTPUTS:
             raise ValueError("the reduction lies in 1 to 16, the output is tanh, sigmoid or linear")
 
     @property
@@ -97,9 +98,7 @@ class HNeRV(VideoModel):
         )
         self.head = nn.Conv2d(widths[-1], 3, 3, padding=1)
         self.encoder: ConvNeXtEncoder | None = None
-        if config.output == "linear":
-            assert self.head.bias is not None
-            nn.init.constant_(self.head.bias, 0.5)
+        start_grey(self.head, config.output)
 
     @property
     def time_inputs(self) -> tuple[TimeInput, ...]:
@@ -113,9 +112,7 @@ class HNeRV(VideoModel):
         for block, stride in zip(self.blocks, c.strides, strict=True):
             x = F.gelu(block(x))
             x = F.pixel_shuffle(x, stride) if stride > 1 else x
-        x = self.head(x)
-        x = torch.tanh(x) * 0.5 + 0.5 if c.output == "tanh" else torch.sigmoid(x) if c.output == "sigmoid" else x
-        return x if x.shape[2:] == (c.height, c.width) else x[:, :, : c.height, : c.width]
+        return cut(to_picture(self.head(x), c.output), c.height, c.width)
 
     def forward(self, times: Sequence[float], frames: Tensor | None = None) -> Tensor:
         """RGB (B, 3, H, W): while there is an encoder from its embeddings of `frames`, else from those of the file."""

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from inr_train.models.base import TimeInput, VideoModel
+from inr_train.models.picture import OUTPUTS, cut, start_grey, to_picture
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,
@@ -28,7 +29,6 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "gelu": nn.GELU,
 }
 UPSCALES = ("pixel_shuffle", "transposed", "bilinear")
-OUTPUTS = ("tanh", "sigmoid", "linear")
 
 
 @dataclass(frozen=True)
@@ -110,9 +110,7 @@ class NeRV(VideoModel):
         self.blocks = nn.ModuleList(blocks)
         self.head = nn.Conv2d(width, 3, 1)
         self.activation = ACTIVATIONS[config.activation]()
-        if config.output == "linear":
-            assert self.head.bias is not None
-            nn.init.constant_(self.head.bias, 0.5)
+        start_grey(self.head, config.output)
 
     @property
     def time_inputs(self) -> tuple[TimeInput, ...]:
@@ -130,8 +128,7 @@ class NeRV(VideoModel):
         x = x.contiguous(memory_format=torch.channels_last)
         for block in self.blocks:
             x = block(x)
-        x = _output(self.head(x), c.output)
-        return x if x.shape[2:] == (c.height, c.width) else x[:, :, : c.height, : c.width]
+        return cut(to_picture(self.head(x), c.output), c.height, c.width)
 
 
 class NeRVBlock(nn.Module):
@@ -154,9 +151,3 @@ class NeRVBlock(nn.Module):
             x = F.interpolate(x, scale_factor=float(self.stride), mode="bilinear", align_corners=True)
         x = self.activation(self.conv(x))
         return F.pixel_shuffle(x, self.stride) if self.upscale == "pixel_shuffle" and self.stride > 1 else x
-
-
-def _output(x: Tensor, kind: str) -> Tensor:
-    if kind == "tanh":
-        return (torch.tanh(x) + 1) * 0.5
-    return torch.sigmoid(x) if kind == "sigmoid" else x
