@@ -17,7 +17,8 @@ from inr_runtime.errors import PromiseError, UsageError
 from inr_runtime.files import check_output
 from inr_runtime.lower import TARGETS
 from inr_train.checkpoint import Checkpoint, is_checkpoint
-from inr_train.command import TRAINING_DEFAULTS, pop_reading, read_options, reading_options, train_with_progress
+from inr_train.command import TRAINING_DEFAULTS, train_with_progress
+from inr_train.options import pop_reading, read_options, reading_options
 from inr_train.own import register_named
 from inr_train.pruning import MAX_SPARSITY, compress
 from inr_train.sound import read_source

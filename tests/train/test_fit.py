@@ -82,19 +82,50 @@ def test_resuming_another_clip_is_refused(tiny_clip: Clip, tmp_path: Path) -> No
 
 def test_nan_goes_back_and_halves_the_rate(tiny_clip: Clip, monkeypatch: pytest.MonkeyPatch) -> None:
     fit_module = sys.modules["inr_train.loop"]
-    real, calls = fit_module._step, []
+    real, calls = fit_module.train_step, []
 
-    def sometimes_nan(run: object, *arguments: object) -> float:
+    def sometimes_nan(*arguments: object) -> torch.Tensor:
         calls.append(1)
-        return float("nan") if len(calls) == 30 else real(run, *arguments)
+        return torch.tensor(float("nan")) if len(calls) == 30 else real(*arguments)
 
-    monkeypatch.setattr(fit_module, "_step", sometimes_nan)
-    checkpoint = fit(tiny_clip, "nerv-xxs", recipe=FAST, quantize="none")
+    monkeypatch.setattr(fit_module, "train_step", sometimes_nan)
+    with pytest.warns(UserWarning, match="became NaN at step 29: going back"):
+        checkpoint = fit(tiny_clip, "nerv-xxs", recipe=FAST, quantize="none")
     assert np.isfinite(weights(checkpoint)).all()
     assert len(calls) > FAST.steps(len(tiny_clip))
-    monkeypatch.setattr(fit_module, "_step", lambda *_: float("nan"))
-    with pytest.raises(InrError, match="lower --lr"):
+    monkeypatch.setattr(fit_module, "train_step", lambda *_: torch.tensor(float("nan")))
+    with pytest.raises(InrError, match="lower --lr"), pytest.warns(UserWarning, match="going back"):
         fit(tiny_clip, "nerv-xxs", recipe=FAST, quantize="none")
+
+
+def test_a_collapse_goes_back_in_another_order_and_gives_up_going_back_at_last(
+    tiny_clip: Clip, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second evaluation finds ruined weights; later everything is ruined again and again."""
+    fit_module = sys.modules["inr_train.loop"]
+    real, calls = fit_module.evaluate, []
+
+    def ruin(network: torch.nn.Module, frames: torch.Tensor) -> object:
+        calls.append(1)
+        if len(calls) == 2:
+            with torch.no_grad():
+                for p in network.parameters():
+                    p.mul_(3)
+        return real(network, frames)
+
+    monkeypatch.setattr(fit_module, "evaluate", ruin)
+    recipe = dataclasses.replace(FAST, epochs=40)
+    with pytest.warns(UserWarning, match=r"fell from .* dB"):
+        checkpoint = fit(tiny_clip, "nerv-xxs", recipe=recipe, quantize="none")
+    plain = fit(tiny_clip, "nerv-xxs", recipe=recipe, quantize="none")
+    assert checkpoint.report["psnr_db"] > plain.report["psnr_db"] - 3
+    assert not np.array_equal(weights(checkpoint), weights(plain))
+    falling = iter(range(60, -60, -4))
+    monkeypatch.setattr(
+        fit_module, "evaluate", lambda *a: dataclasses.replace(real(*a), psnr_db=float(next(falling)))
+    )
+    with pytest.warns(UserWarning, match="going back"):
+        assert fit(tiny_clip, "nerv-xxs", recipe=recipe, quantize="none").report["psnr_db"] == 60
 
 
 def test_one_frame_and_one_pixel_clips_train(tiny_clip: Clip) -> None:

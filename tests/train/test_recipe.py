@@ -13,7 +13,7 @@ from inr_train.recipe import FAST_RECIPE, NERV_RECIPE, Phase, Recipe, with_goal
 def test_learning_rate_warms_up_then_falls_to_zero() -> None:
     """The NeRV schedule at its corners: warm-up over 20 %, cosine to zero."""
     total = 1000
-    rate = [NERV_RECIPE.learning_rate_at(s, total) for s in range(total)]
+    rate = [NERV_RECIPE.learning_rate * NERV_RECIPE.schedule(s, total) for s in range(total)]
     assert rate[0] == pytest.approx(5e-4 / 200)
     assert rate[199] == pytest.approx(5e-4)
     assert rate[600] == pytest.approx(2.5e-4, rel=1e-3)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
+import math
 import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import fields, replace
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +17,7 @@ from rich.table import Table
 from inr_runtime.cli import StatusLine, clock, common_options, megabytes, print_json, say
 from inr_runtime.errors import InrError, UsageError
 from inr_runtime.files import check_output
-from inr_runtime.media import ReadOptions, parse_crop, parse_position, parse_size
+from inr_runtime.media import parse_size
 from inr_train.checkpoint import Checkpoint
 from inr_train.clip import Clip
 from inr_train.conformance import check_model
@@ -28,57 +26,24 @@ from inr_train.loop import fit
 from inr_train.losses import LOSSES
 from inr_train.models import MODELS
 from inr_train.official import adopt
+from inr_train.options import (
+    changed_recipe,
+    parse_duration,
+    parse_overrides,
+    pop_reading,
+    read_options,
+    reading_options,
+)
 from inr_train.own import register_named
 from inr_train.presets import describe_presets, preset_named
-from inr_train.recipe import MAX_SPARSITY, QUANTIZE, RECIPES, Recipe, with_noise
+from inr_train.recipe import MAX_SPARSITY, QUANTIZE, RECIPES
 from inr_train.runlog import Progress
 from inr_train.sound import Sound, read_source
 from inr_train.start import Estimate, choose_preset, default_recipe, last_path
 
-
-def reading_options(function: Any) -> Any:
-    """What to read of the video: shared by `inr-train` and `inr-export`."""
-    options = [
-        click.option("--size", metavar="WxH", help="Scale to this size; for raw .yuv, the size of its frames."),
-        click.option("--crop", metavar="WxH[+X+Y]", help="Cut this out first (default: centred)."),
-        click.option("--start", metavar="POS", help="First frame: seconds, [[hh:]mm:]ss, 12% or 120f."),
-        click.option("--end", metavar="POS", help="First frame left out."),
-        click.option("--frames", type=click.IntRange(1), help="At most this many frames."),
-        click.option("--pix-fmt", metavar="FMT", help="ffmpeg's pixel format, for raw .yuv."),
-        click.option("--fps", metavar="N", help="Frames per second, for raw .yuv and images."),
-    ]
-    for option in reversed(options):
-        function = option(function)
-    return function
-
-
-def pop_reading(given: dict[str, Any]) -> dict[str, Any]:
-    """Take the values of `reading_options` out of a command's arguments."""
-    return {name: given.pop(name) for name in ("size", "crop", "start", "end", "frames", "pix_fmt", "fps")}
-
-
-def read_options(**given: Any) -> ReadOptions:
-    """`ReadOptions` from the texts of `reading_options`; raises `UsageError`."""
-    try:
-        fps = Fraction(given["fps"]) if given["fps"] else None
-    except (ValueError, ZeroDivisionError) as error:
-        raise UsageError(f"--fps {given['fps']!r} is not a number like 25 or 30000/1001") from error
-    if fps is not None and fps <= 0:
-        raise UsageError("--fps must be positive")
-    return ReadOptions(
-        start=parse_position(given["start"]) if given["start"] else None,
-        end=parse_position(given["end"]) if given["end"] else None,
-        frames=given["frames"],
-        crop=parse_crop(given["crop"]) if given["crop"] else None,
-        size=parse_size(given["size"]) if given["size"] else None,
-        pix_fmt=given["pix_fmt"],
-        fps=fps,
-    )
-
-
 TRAINING_DEFAULTS: dict[str, Any] = {
     **dict.fromkeys(("epochs", "recipe", "batch_size", "lr", "loss", "alpha", "log", "bits", "origin", "prune_power")),
-    **dict.fromkeys(("quant_noise", "heldout", "from_weights")),
+    **dict.fromkeys(("quant_noise", "heldout", "from_weights", "time_budget", "until_psnr")),
     **{"preset": "auto", "seed": 0, "device": "auto", "amp": "auto", "overrides": (), "save_every": 30.0, "prune": 0.0},
 }
 """What `train_with_progress` takes for options that a caller has no opinion on."""
@@ -95,6 +60,8 @@ TRAINING_DEFAULTS: dict[str, Any] = {
 @click.option("--check-model", is_flag=True, help="Run --model, or --preset, through the whole chain, and stop.")
 @click.option("--recipe", help=f"{', '.join(RECIPES)}, or a JSON file of inr-train --json (default: the preset's).")
 @click.option("--epochs", type=click.IntRange(1), help="Passes over the video (default: the preset's).")
+@click.option("--time-budget", metavar="TIME", help="Train as long as this instead: 90s, 10m, 1h30m.")
+@click.option("--until-psnr", type=click.FloatRange(0, 100), help="End when this PSNR is reached, in dB.")
 @click.option("-b", "--batch-size", type=click.IntRange(1), help="Frames per step (default: the preset's).")
 @click.option("--lr", type=float, help="Peak learning rate (default: the preset's).")
 @click.option("--loss", type=click.Choice(list(LOSSES)), help="Loss (default: the preset's).")
@@ -168,16 +135,19 @@ def _heldout_line(score: dict[str, Any]) -> str:
 
 def train_with_progress(clip: Clip, output: Path, quiet: bool, **given: Any) -> Checkpoint:
     """`fit` with a line before, a progress line during and two lines after it."""
+    if given["time_budget"] and given["epochs"]:
+        raise UsageError("--time-budget chooses the number of --epochs; give one of them")
     origin = Checkpoint.load(given["origin"]) if given["origin"] else None
     preset = choose_preset(clip, given["preset"], origin)
-    recipe = _recipe(default_recipe(preset, origin), given)
+    recipe = changed_recipe(default_recipe(preset, origin), given)
     with StatusLine("inr-train", quiet) as status, _resume_line(output):
         checkpoint = fit(
             clip,
             given["preset"],
             epochs=given["epochs"],
+            seconds=parse_duration(given["time_budget"]) if given["time_budget"] else 0.0,
             recipe=recipe,
-            config=_overrides(preset.family, given["overrides"]),
+            config=parse_overrides(preset.family, given["overrides"]),
             quantize=given["quantize"],
             sparsity=given["prune"],
             origin=origin,
@@ -201,7 +171,7 @@ def _adopted(clip: Clip, weights: Path, output: Path, given: dict[str, Any]) -> 
     if given["preset"] == "auto":
         raise UsageError("--from-weights needs the --preset that the weights belong to")
     family = choose_preset(clip, given["preset"]).family
-    checkpoint = adopt(clip, given["preset"], weights, _overrides(family, given["overrides"]))
+    checkpoint = adopt(clip, given["preset"], weights, parse_overrides(family, given["overrides"]))
     checkpoint.save(output)
     return checkpoint
 
@@ -212,6 +182,9 @@ def _tell(checkpoint: Checkpoint, output: Path, quiet: bool) -> None:
         f"{output}: {facts['psnr_db']:.2f} dB, {facts['parameters']:,} parameters, {clock(facts['train_seconds'])}",
         quiet,
     )
+    goal = checkpoint.recipe.get("until_psnr")
+    if goal and max(r["psnr_db"] for r in facts["curve"]) < goal:
+        say(f"{goal:g} dB was not reached; train longer (--epochs, --time-budget) or take a larger --preset", quiet)
     say(f"next: inr-export {shlex.quote(str(output))} --int8", quiet)
 
 
@@ -238,61 +211,6 @@ def report(checkpoint: Checkpoint) -> dict[str, Any]:
     return {**facts, **size, **fixed, **rest, "heldout": checkpoint.report.get("heldout")}
 
 
-_RECIPE_FIELDS = {"lr": "learning_rate", "bits": "weight_bits"}
-"""Fields of the recipe by the options that set them, where the names differ."""
-
-
-def _recipe(recipe: Recipe, given: dict[str, Any]) -> Recipe | None:
-    """The preset's or the named recipe with what the command line changes; None where it changes nothing."""
-    options = ("batch_size", "lr", "loss", "alpha", "bits", "prune_power")
-    changed = {_RECIPE_FIELDS.get(o, o): given[o] for o in options if given[o] is not None}
-    if given["amp"] != "auto":
-        changed["dtype"] = {"off": "fp32", "bf16": "bf16"}[given["amp"]]
-    named = _named_recipe(given["recipe"]) if given["recipe"] else recipe
-    try:
-        if given["quant_noise"] is not None:
-            named = with_noise(named, given["quant_noise"])
-        return replace(named, **changed) if changed or named is not recipe else None
-    except ValueError as error:
-        raise UsageError(str(error)) from error
-
-
-def _named_recipe(name: str) -> Recipe:
-    """A recipe of `RECIPES`, or that of a JSON file: a recipe itself, or an object with one as its `recipe`."""
-    if name in RECIPES:
-        return RECIPES[name]
-    try:
-        data = json.loads(Path(name).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UsageError(
-            f"--recipe {name}: neither one of {', '.join(RECIPES)} nor a JSON file that can be read"
-        ) from error
-    if not isinstance(data, dict):
-        raise UsageError(f"--recipe {name}: expected a JSON object")
-    return Recipe.from_dict(data.get("recipe", data))
-
-
-def _overrides(family: str, pairs: tuple[str, ...]) -> dict[str, Any]:
-    # Annotations are texts or types, as the module of the config has them.
-    kinds = {f.name: getattr(f.type, "__name__", str(f.type)) for f in fields(MODELS[family].config_type)}
-    values: dict[str, Any] = {}
-    for pair in pairs:
-        name, _, text = pair.partition("=")
-        if name not in kinds or not text:
-            raise UsageError(f"--set {pair}: expected KEY=VALUE with a KEY of {', '.join(kinds)}")
-        try:
-            values[name] = _parse(kinds[name], text)
-        except ValueError as error:
-            raise UsageError(f"--set {pair}: expected a value of type {kinds[name]}") from error
-    return values
-
-
-def _parse(kind: str, text: str) -> Any:
-    if kind.startswith("tuple"):
-        return tuple(int(part) for part in text.split(","))
-    return {"int": int, "float": float}.get(kind, str)(text)
-
-
 def _output(video: str, output: Path | None) -> Path:
     """Default: the video's name, or its folder's for a pattern like frames/%05d.png, with .pt."""
     source = Path(video)
@@ -305,7 +223,7 @@ def _announce(clip: Clip, e: Estimate, quiet: bool) -> None:
     if isinstance(clip, Sound):
         size = f"{clip.info.width} samples at {float(clip.info.fps):g} Hz, {clip.channels} channels"
     say(
-        f"{size}, preset {e.preset} ({e.parameters:,} parameters), {e.epochs} epochs: about "
+        f"{size}, preset {e.preset} ({e.parameters:,} parameters), {e.epochs:.4g} epochs: about "
         f"{clock(e.seconds)}, a file of about {megabytes(e.file_bytes)}, {megabytes(e.memory_bytes)} of memory",
         quiet,
     )
@@ -315,7 +233,7 @@ def _show(status: StatusLine, p: Progress) -> None:
     psnr = "-" if p.psnr_db is None else f"{p.psnr_db:.2f}"
     speed, eta = f"{p.steps_per_second:.1f} steps/s", clock(p.eta_seconds)
     facts = {"psnr": psnr, "loss": f"{p.loss:.4f}", "speed": speed, "eta": eta, "phase": p.phase}
-    status.update(p.epoch, p.epochs, "epoch", **facts)
+    status.update(int(p.epoch), math.ceil(p.epochs), "epoch", **facts)
 
 
 def _check_model(name: str, as_json: bool, quiet: bool) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -25,14 +27,16 @@ class Quality:
 def evaluate(network: nn.Module, frames: Tensor) -> Quality:
     """Compare every frame in float32. frames: (T, C, H, W), the clip, on the device of the network."""
     exact, rounded = [], []
-    for i in range(len(frames)):
-        original = frames[i : i + 1]
-        values = scaled(original)
-        frame = unit(frame_of(network, i, (original.shape[2], original.shape[3]), values), original)
-        target = unit(values, original)
-        steps = 255 if original.dtype == torch.uint8 else 65535
-        exact.append(psnr(frame, target))
-        rounded.append(psnr(torch.round(frame * steps) / steps, target))
+    settled: Callable[[], AbstractContextManager[None]] = getattr(network, "settled", nullcontext)
+    with settled():
+        for i in range(len(frames)):
+            original = frames[i : i + 1]
+            values = scaled(original)
+            frame = unit(frame_of(network, i, (original.shape[2], original.shape[3]), values), original)
+            target = unit(values, original)
+            steps = 255 if original.dtype == torch.uint8 else 65535
+            exact.append(psnr(frame, target))
+            rounded.append(psnr(torch.round(frame * steps) / steps, target))
     exact_db, rounded_db = torch.stack(exact), torch.stack(rounded)
     return Quality(float(exact_db.mean()), float(rounded_db.mean()), tuple(float(v) for v in exact_db))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -17,12 +18,11 @@ from inr_runtime.errors import InrError, UsageError
 from inr_runtime.files import check_output, remove_leftovers
 from inr_train.checkpoint import Checkpoint, versions
 from inr_train.clip import Clip
-from inr_train.evaluate import evaluate, scaled
+from inr_train.evaluate import evaluate
 from inr_train.keep import keep_model, keep_state
 from inr_train.lock import held
-from inr_train.losses import LOSSES
 from inr_train.models import MODELS
-from inr_train.pruning import apply_masks, mask_gradients, prune, sparsity_of
+from inr_train.pruning import prune, sparsity_of
 from inr_train.quantization import QuantizedModel
 from inr_train.recipe import Recipe
 from inr_train.run import Run, Saver, deferred_interrupts
@@ -40,18 +40,21 @@ from inr_train.start import (
     resume_run,
     start_run,
 )
+from inr_train.step import reduces, train_step
 
-EVALUATIONS = 10
-"""Evaluations and snapshots per run, at most; every phase ends with one."""
-EPOCHS_BETWEEN_EVALUATIONS = 3
 MAX_RESTARTS = 4
+COLLAPSE_DB = 3.0
+"""What an evaluation may fall below the best one of its phase before the run goes back."""
+STEPS_BETWEEN_LOOKS = 25
+"""Of a device that works ahead: looking at the loss means waiting for it."""
 
 
 def fit(
     clip: Clip,
     preset: str = "auto",
     *,
-    epochs: int | None = None,
+    epochs: float | None = None,
+    seconds: float = 0.0,
     recipe: Recipe | None = None,
     config: Mapping[str, Any] | None = None,
     quantize: str | None = None,
@@ -70,7 +73,8 @@ def fit(
 ) -> Checkpoint:
     """Train a representation on a clip and return it.
 
-    preset: see `inr_train.presets`; auto chooses by frame size. epochs, recipe: default to the preset's. config: fields
+    preset: see `inr_train.presets`; auto chooses by frame size. epochs, recipe: default to the preset's. seconds: train
+    for so long instead, as many epochs as that allows; 0: the epochs. config: fields
     of the model's config that replace the preset's. quantize: what the file will hold: `int8` (weights and
     activations), `weights`, or `none` for a float model; None leaves it to the recipe. sparsity: share of the weights
     to prune. origin: start from this trained model instead of random weights, with a shorter recipe. device: auto, cpu
@@ -94,7 +98,7 @@ def fit(
             check_resumed(run, preset, epochs, wanted if recipe or quantize or sparsity else None, config or {})
         else:
             fields = model_config(clip, chosen, config or {}, origin)
-            run = start_run(clip, chosen, fields, wanted, seed, place, frames, origin)
+            run = start_run(clip, chosen, fields, wanted, seed, place, frames, origin, seconds)
             _forget(path)
         if announce:
             announce(Estimate.of(run, frames))
@@ -152,18 +156,14 @@ def _train(run: Run, frames: Tensor, saver: Saver, log: RunLog, progress: Callab
                 _begin_phase(run, frames)
             run.good = run.good or run.snapshot()
             while run.step < end:
-                loss = _step(run, frames)
-                if not math.isfinite(loss):
-                    _restart(run)
+                if not _step(run, frames, end):
+                    _restart(run, "became NaN")
                     continue
-                run.loss = loss if run.loss == 0 else 0.98 * run.loss + 0.02 * loss
-                run.step += 1
                 run.elapsed = time.monotonic() - clock
-                if run.step % _interval(run, count) == 0 or run.step == end:
-                    if not math.isfinite(_evaluate(run, frames, log)):
-                        _restart(run)
+                if run.step % run.recipe.interval(count) == 0 or run.step == end:
+                    if not _evaluate(run, frames, log):
                         continue
-                    run.good = run.snapshot()
+                    run.step = end if _reached(run) else run.step
                 try:
                     if progress:
                         progress(Progress.of(run, count, run.loss))
@@ -175,36 +175,27 @@ def _train(run: Run, frames: Tensor, saver: Saver, log: RunLog, progress: Callab
             _end_phase(run, begin)
 
 
-def _step(run: Run, frames: Tensor) -> float:
-    """One optimizer step; returns the loss, and changes nothing where it is not finite."""
-    recipe, phase = run.recipe, run.recipe.phases[run.phase]
-    places, batch = run.model.draw(frames, recipe.batch_size, run.seed, run.step)
-    rate = recipe.learning_rate_at(run.step, recipe.steps(run.model.count_items(frames.shape))) * run.lr_factor
-    for group in run.optimizer.param_groups:
-        group["lr"] = rate
+def _step(run: Run, frames: Tensor, end: int) -> bool:
+    """One optimizer step; whether its loss is finite, as far as was looked."""
+    recipe, kind = run.recipe, run.recipe.phases[run.phase].quantize
+    places, batch = run.network.draw(frames, recipe.batch_size, run.order, run.step)  # type: ignore[operator]
+    run.optimizer.schedule(recipe.schedule(run.step, recipe.steps(run.model.count_items(frames.shape))) * run.lr_factor)
     if isinstance(run.network, QuantizedModel):
         run.network.seed_step(run.seed * 1_000_003 + run.step)
-    target = scaled(batch)
-    reduced = recipe.dtype == "bf16" and phase.quantize == "none"
-    with torch.autocast(run.device.type, torch.bfloat16, enabled=reduced):
-        prediction = run.network(places, target)
-    loss = LOSSES[recipe.loss](recipe.alpha)(prediction.float(), target)
-    run.optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
-    mask_gradients(run.model, run.masks)
-    norm = torch.nn.utils.clip_grad_norm_(run.network.parameters(), recipe.clip_norm)
-    value, size = float(loss.detach()), float(norm)
-    if not (math.isfinite(value) and math.isfinite(size)):
-        return math.nan
-    run.optimizer.step()
-    apply_masks(run.model, run.masks)
-    return value
+    loss = train_step(run, places, batch, reduces(recipe, kind))
+    if run.device.type == "cpu" or run.step % STEPS_BETWEEN_LOOKS == 0 or run.step + 1 == end:
+        value = float(loss)
+        if not math.isfinite(value):
+            return False
+        run.loss = value if run.loss == 0 else 0.98 * run.loss + 0.02 * value
+    run.step += 1
+    return True
 
 
-def _interval(run: Run, count: int) -> int:
-    """Steps between evaluations: each costs about a third of an epoch, so three epochs or more lie between them."""
-    steps = run.recipe.steps(count)
-    return max(1, steps // EVALUATIONS, EPOCHS_BETWEEN_EVALUATIONS * steps // run.recipe.epochs)
+def _reached(run: Run) -> bool:
+    """Whether the PSNR to stop at was reached: the phases that follow are on the way to the file, and still run."""
+    goal, phase = run.recipe.until_psnr, run.recipe.phases[run.phase]
+    return bool(goal) and phase.quantize == "none" and not phase.branch and run.rows[-1]["psnr_db"] >= goal
 
 
 def _begin_phase(run: Run, frames: Tensor) -> None:
@@ -239,11 +230,16 @@ def _end_phase(run: Run, begin: int) -> None:
     run.phase += 1
 
 
-def _evaluate(run: Run, frames: Tensor, log: RunLog) -> float:
-    """Measure, log and remember the best; returns the PSNR in dB, which is NaN where the weights went astray."""
+def _evaluate(run: Run, frames: Tensor, log: RunLog) -> bool:
+    """Measure, log, remember the best, and keep a snapshot; False where it went back because weights went astray."""
     quality = evaluate(run.network, frames)
+    best = run.best.get("quality", {}).get("psnr_db", -math.inf)
     if not math.isfinite(quality.psnr_db):
-        return quality.psnr_db
+        _restart(run, "became NaN")
+        return False
+    if quality.psnr_db < best - COLLAPSE_DB and run.restarts < MAX_RESTARTS:
+        _restart(run, f"fell from {best:.1f} to {quality.psnr_db:.1f} dB")
+        return False
     row = {
         "step": run.step,
         "phase": run.recipe.phases[run.phase].name,
@@ -254,19 +250,21 @@ def _evaluate(run: Run, frames: Tensor, log: RunLog) -> float:
     }
     run.rows.append(row)
     log.write(row)
-    if quality.psnr_db > run.best.get("quality", {}).get("psnr_db", -math.inf):
+    if quality.psnr_db > best:
         weights = {k: v.detach().cpu().clone() for k, v in run.model.state_dict().items()}
         run.best = {"quality": asdict(quality), "weights": weights, "ranges": run.ranges}
-    return quality.psnr_db
+    run.good = run.snapshot()
+    return True
 
 
-def _restart(run: Run) -> None:
-    """Go back to the last good snapshot with half the learning rate."""
-    factor = run.lr_factor / 2
-    if factor < 0.5**MAX_RESTARTS or run.good is None:
+def _restart(run: Run, what: str) -> None:
+    """Go back to the last good snapshot, with half the learning rate and frames in another order."""
+    restarts = run.restarts + 1
+    if restarts > MAX_RESTARTS or run.good is None:
         raise InrError("training diverged (NaN) again and again; try a lower --lr or another --seed")
+    warnings.warn(f"training {what} at step {run.step}: going back, with half the learning rate", stacklevel=2)
     run.restore(run.good)
-    run.lr_factor = factor
+    run.restarts = restarts
 
 
 def _finished(run: Run, clip: Clip) -> Checkpoint:

@@ -8,7 +8,8 @@ float32: autocast is off.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from inr_runtime.tensors import SCALE_CODE_RANGE, SMALLEST_SCALE, STEPS_PER_OCTA
 from inr_train.graph_runner import run_graph
 from inr_train.models import VideoModel
 from inr_train.models.base import Places, time_tensor
+from inr_train.ranges import measure_ranges
 from inr_train.trace import MIN_ROW, Trace, weight_axes
 
 
@@ -91,6 +93,7 @@ class QuantizedModel(nn.Module):
     ) -> None:
         super().__init__()
         self.model, self.trace, self.bits, self.noise = model, trace, bits, noise
+        self._settled: tuple[list[Tensor], dict[str, Tensor]] | None = None
         self._draws = torch.Generator(next(model.parameters()).device)
         self.axes = weight_axes(trace.graph)
         self.plan: Int8Plan | None = plan_int8(trace.graph) if ranges is not None else None
@@ -99,18 +102,34 @@ class QuantizedModel(nn.Module):
     def forward(self, times: Places, frames: Tensor | None = None) -> Tensor:
         """RGB (B, 3, H, W) as the file's integers give it; the picture itself is not rounded."""
         hook = self._imitate if self.plan else None
-        return run_graph(self.trace.graph, self.sample(times), self.quantized_weights(), hook)
+        weights = self._settled[0] if self._settled else self.quantized_weights()
+        return run_graph(self.trace.graph, self.sample(times), weights, hook)
+
+    def draw(self, frames: Tensor, size: int, seed: int, step: int) -> tuple[Places, Tensor]:
+        """The batch of a step, as of the model."""
+        return self.model.draw(frames, size, seed, step)
 
     def parts(self, index: float) -> Sequence[Places]:
         """As of the model."""
         return self.model.parts(index)
 
+    @contextmanager
+    def settled(self) -> Iterator[None]:
+        """Round the weights once for all that is drawn within; no gradients."""
+        with torch.no_grad():
+            self._settled = (self.quantized_weights(), self._quantized_grids())
+            try:
+                yield
+            finally:
+                self._settled = None
+
     def sample(self, times: Places) -> tuple[Tensor, ...]:
         """The model's `sample` with its grids after a round trip through integers."""
-        parameters = dict(self.model.named_parameters())
-        bits = self.bits[0]
-        grids = {n: self._imitate_weight(parameters[n], bits, grid_axis(parameters[n].shape)) for n in self.model.grids}
-        return self.model.sample(times, grids)
+        return self.model.sample(times, self._settled[1] if self._settled else self._quantized_grids())
+
+    def _quantized_grids(self) -> dict[str, Tensor]:
+        grids = {name: self.model.get_parameter(name) for name in self.model.grids}
+        return {name: self._imitate_weight(g, self.bits[0], grid_axis(g.shape)) for name, g in grids.items()}
 
     def quantized_weights(self) -> list[Tensor]:
         """The model's parameters after a round trip through integers, with gradients."""
@@ -157,3 +176,12 @@ class QuantizedModel(nn.Module):
         low = torch.zeros_like(low) if edge in self.plan.fused_relu else low.clamp(max=0.0)
         scale = ((high.clamp(min=0.0) - low) / 255.0).clamp_min(1e-30).float()
         return scale, torch.clamp(round_through(-low / scale), 0, 255).float()
+
+
+@torch.no_grad()
+def ranges_over(model: VideoModel, trace: Trace, bits: tuple[int, int], times: Sequence[float]) -> dict[str, Range]:
+    """The activation ranges that lose least over some moments, behind weights of these bits."""
+    imitation = QuantizedModel(model, trace, bits)
+    with imitation.settled():
+        samples = [imitation.sample(places) for places in model.calibration(times)]
+        return measure_ranges(trace.graph, imitation.quantized_weights(), samples)

@@ -12,6 +12,9 @@ from inr_train.losses import LOSSES
 
 QUANTIZE = ("none", "weights", "int8")
 MAX_SPARSITY = 0.99
+OPTIMIZERS = ("adam", "muon")
+EVALUATIONS, EPOCHS_BETWEEN_EVALUATIONS = 10, 5
+"""How many evaluations a run has, about; fewer in a short one, because each costs a third to a half of an epoch."""
 PRUNED_SHARE = 0.3
 """Of the steps without quantization: how many come after pruning."""
 
@@ -40,16 +43,19 @@ class Phase:
 class Recipe:
     """A whole training run.
 
-    epochs: passes over the clip. batch_size: frames a step; of networks that learn from pixels, those. loss and alpha:
-    see `losses.py`. learning_rate: peak; linear warm-up over the share `warmup` of all steps, then cosine to zero.
-    betas: of Adam. clip_norm: of the gradient. weight_bits, bias_bits: of the stored integers. prune_power: see
-    `pruning.py`; 0 prunes by magnitude, 0.5 adaptively. phases: shares of those that are no branches add up to 1.
-    dtype: `bf16` (autocast) or `fp32`, "" to take the faster one here; threads: 0 likewise. Both, ms_per_step and
-    ms_per_quantized_step are settled once before the first step and never measured again.
+    epochs: passes over the clip, perhaps a part of one. batch_size: frames a step; of networks that learn from pixels,
+    those. loss and alpha: see `losses.py`. learning_rate: peak; linear warm-up over the share `warmup` of all steps,
+    then cosine to zero. betas: of Adam. optimizer: `adam`, or `muon` (see `optimizers.py`), which moves hidden matrices
+    by the peak muon_rate and weight_decay beside Adam for the rest. grid_rate: of grids, as a multiple of the learning
+    rate. clip_norm: of the gradient. weight_bits, bias_bits: of the stored integers. prune_power: see `pruning.py`; 0
+    prunes by magnitude, 0.5 adaptively. phases: shares of those that are no branches add up to 1. until_psnr: dB at
+    which phases without quantization end early, 0 for never. dtype: `bf16` (autocast) or `fp32`, "" to take the faster
+    one here; threads: 0 likewise. Both, and the milliseconds of a step and of an evaluation of the clip, are settled
+    once before the first step and never measured again.
     """
 
     name: str
-    epochs: int
+    epochs: float
     phases: tuple[Phase, ...]
     batch_size: int = 1
     loss: str = "l1_fft"
@@ -57,14 +63,20 @@ class Recipe:
     learning_rate: float = 5e-3
     warmup: float = 0.05
     betas: tuple[float, float] = (0.9, 0.99)
+    optimizer: str = "adam"
+    muon_rate: float = 0.02
+    weight_decay: float = 0.0
+    grid_rate: float = 1.0
     clip_norm: float = 1.0
     weight_bits: int = 8
     bias_bits: int = 10
     prune_power: float = 0.0
     dtype: str = ""
     threads: int = 0
+    until_psnr: float = 0.0
     ms_per_step: float = 0.0
     ms_per_quantized_step: float = 0.0
+    ms_per_evaluation: float = 0.0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "phases", tuple(p if isinstance(p, Phase) else Phase(**p) for p in self.phases))
@@ -74,6 +86,10 @@ class Recipe:
             raise ValueError(f"phases must share out 1 and quantize one of {QUANTIZE}, found {self.phases}")
         if self.dtype not in ("", "bf16", "fp32"):
             raise ValueError(f"dtype {self.dtype!r} is not bf16 or fp32")
+        if self.optimizer not in OPTIMIZERS or not (0 < self.muon_rate <= 1 and 0 <= self.weight_decay <= 10):
+            raise ValueError(f"the optimizer is one of {OPTIMIZERS}, its rate lies in 0 to 1, weight decay in 0 to 10")
+        if not 0 < self.grid_rate <= 100 or not 0 <= self.until_psnr <= 100:
+            raise ValueError("the rate of grids lies in 0 to 100, PSNR ends at 100 dB")
         if any(not 0 <= p.sparsity <= MAX_SPARSITY for p in self.phases) or not 0 <= self.prune_power <= 4:
             raise ValueError(f"sparsity lies in 0 to {MAX_SPARSITY}, the power of pruning in 0 to 4")
         if any(not 0 < p.noise <= 1 for p in self.phases):
@@ -84,13 +100,20 @@ class Recipe:
             raise ValueError("learning rate lies in 0 to 10, alpha is not negative, clip norm is positive")
         if self.loss not in LOSSES:
             raise ValueError(f"unknown loss {self.loss!r}; known: {', '.join(LOSSES)}")
-        if self.epochs < 1 or self.batch_size < 1 or not 0 <= self.warmup < 1 or not 2 <= self.weight_bits <= 8:
-            raise ValueError("epochs and batch size start at 1, warm-up lies in [0, 1), weight bits in 2 to 8")
+        if (
+            not 0 < self.epochs < 1e9
+            or self.batch_size < 1
+            or not 0 <= self.warmup < 1
+            or not 2 <= self.weight_bits <= 8
+        ):
+            raise ValueError(
+                "epochs are positive, the batch size starts at 1, warm-up lies in [0, 1), weight bits in 2 to 8"
+            )
 
     def steps(self, frames: int) -> int:
         """Optimizer steps of the whole run, branches not counted; at least one a phase."""
         main_phases = sum(not p.branch for p in self.phases)
-        return max(main_phases, self.epochs * max(1, frames // self.batch_size))
+        return max(main_phases, round(self.epochs * max(1, frames // self.batch_size)))
 
     def spans(self, frames: int) -> list[tuple[int, int]]:
         """First and one past last step of each phase; a branch runs over the steps that follow it."""
@@ -108,15 +131,22 @@ class Recipe:
         return (self.ms_per_step if plain else self.ms_per_quantized_step) or 1.0
 
     def total_cost(self, frames: int) -> float:
-        """Expected milliseconds of all phases, branches too."""
-        return sum((end - begin) * self.cost(i) for i, (begin, end) in enumerate(self.spans(frames)))
+        """Expected milliseconds of all phases, branches and evaluations too."""
+        lengths = [end - begin for begin, end in self.spans(frames)]
+        evaluations = sum(-(-length // self.interval(frames)) for length in lengths)
+        return sum(n * self.cost(i) for i, n in enumerate(lengths)) + evaluations * self.ms_per_evaluation
 
-    def learning_rate_at(self, step: int, total: int) -> float:
-        """Linear warm-up, then half a cosine to zero."""
+    def interval(self, frames: int) -> int:
+        """Steps between evaluations; every phase ends with one too."""
+        steps = self.steps(frames)
+        return max(1, steps // EVALUATIONS, round(EPOCHS_BETWEEN_EVALUATIONS * steps / self.epochs))
+
+    def schedule(self, step: int, total: int) -> float:
+        """Share of the peak learning rates: linear warm-up, then half a cosine to zero."""
         warm = max(1, round(self.warmup * total))
         if step < warm:
-            return self.learning_rate * (step + 1) / warm
-        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, total - warm)))
+            return (step + 1) / warm
+        return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, total - warm)))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types."""

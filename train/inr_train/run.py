@@ -25,15 +25,15 @@ from inr_runtime.errors import InputError, InrError
 from inr_runtime.int8plan import Range
 from inr_train.checkpoint import VERSION, load_dict, save_dict
 from inr_train.models import VideoModel, build_model
+from inr_train.optimizers import Together, make_optimizer
 from inr_train.pruning import Masks
-from inr_train.quantization import QuantizedModel
-from inr_train.ranges import measure_ranges
+from inr_train.quantization import QuantizedModel, ranges_over
 from inr_train.recipe import Recipe
 from inr_train.trace import Trace, trace
 
 RUN_FORMAT = "inr-run"
 _STOPS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-_CHANGING = ("phase", "step", "lr_factor", "elapsed", "loss", "report", "rows", "best", "trunk")
+_CHANGING = ("phase", "step", "restarts", "elapsed", "loss", "report", "rows", "best", "trunk")
 
 
 @dataclass
@@ -42,7 +42,8 @@ class Run:
 
     phase, step: what comes next. network: the model as the current phase sees it. masks: the weights that pruning left.
     trunk: the snapshot that a branch phase goes back to. good: the snapshot that NaN goes back to. best: PSNR and
-    weights of the current phase's best evaluation. rows: the log. loss: its running mean.
+    weights of the current phase's best evaluation. rows: the log. loss: its running mean. restarts: how often the run
+    went back; each halves the learning rate and changes the order of frames.
     """
 
     name: str
@@ -54,7 +55,7 @@ class Run:
     model: VideoModel
     phase: int = 0
     step: int = 0
-    lr_factor: float = 1.0
+    restarts: int = 0
     elapsed: float = 0.0
     loss: float = 0.0
     report: dict[str, Any] = field(default_factory=dict)
@@ -65,7 +66,7 @@ class Run:
     good: dict[str, Any] | None = None
     traced: Trace | None = None
     network: nn.Module = field(init=False)
-    optimizer: torch.optim.Optimizer = field(init=False)
+    optimizer: Together = field(init=False)
 
     @classmethod
     def new(
@@ -133,6 +134,16 @@ class Run:
         self.optimizer.load_state_dict(copy.deepcopy(snapshot["optimizer"]))
 
     @property
+    def lr_factor(self) -> float:
+        """What restarts left of the learning rate."""
+        return 0.5**self.restarts
+
+    @property
+    def order(self) -> int:
+        """Seed of the order of frames."""
+        return self.seed + 7919 * self.restarts
+
+    @property
     def ranges(self) -> dict[str, Range]:
         """Activation ranges of the current phase, empty without int8."""
         return self.network.ranges if isinstance(self.network, QuantizedModel) else {}
@@ -157,25 +168,10 @@ class Run:
         else:
             bits = (self.recipe.weight_bits, self.recipe.bias_bits)
             if kind == "int8" and not ranges and frame_count:
-                with torch.no_grad():
-                    imitation = QuantizedModel(self.model, self.trace(), bits)
-                    samples = [imitation.sample(p) for p in self.model.calibration(range(frame_count))]
-                    weights = imitation.quantized_weights()
-                ranges = measure_ranges(self.trace().graph, weights, samples)
+                ranges = ranges_over(self.model, self.trace(), bits, range(frame_count))
             wanted = ranges if kind == "int8" else None
             self.network = QuantizedModel(self.model, self.trace(), bits, wanted, phase.noise).to(self.device)
-        self.optimizer = self._make_optimizer(before)
-
-    def _make_optimizer(self, before: torch.optim.Optimizer | None) -> torch.optim.Optimizer:
-        weights = list(self.model.parameters())
-        ids = {id(p) for p in weights}
-        others = [p for p in self.network.parameters() if id(p) not in ids]
-        groups: list[dict[str, Any]] = [{"params": weights}] + ([{"params": others}] if others else [])
-        optimizer = torch.optim.Adam(groups, lr=self.recipe.learning_rate, betas=self.recipe.betas, fused=True)
-        for p in weights:
-            if before is not None and p in before.state:
-                optimizer.state[p] = before.state[p]
-        return optimizer
+        self.optimizer = make_optimizer(self.model, self.network, self.recipe, before)
 
 
 class Saver:

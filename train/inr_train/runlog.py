@@ -24,8 +24,8 @@ class Progress:
 
     done: int
     total: int
-    epoch: int
-    epochs: int
+    epoch: float
+    epochs: float
     phase: str
     loss: float
     psnr_db: float | None
@@ -50,12 +50,11 @@ class Progress:
         here = run.step - spans[run.phase][0]
         done = sum(lengths[: run.phase]) + here
         cost = sum(n * recipe.cost(i) for i, n in enumerate(lengths[: run.phase])) + here * recipe.cost(run.phase)
-        epoch = run.step * recipe.epochs // max(1, recipe.steps(frames))
+        cost += len(run.rows) * recipe.ms_per_evaluation
+        epoch = run.step * recipe.epochs / max(1, recipe.steps(frames))
         psnr = run.rows[-1]["psnr_db"] if run.rows else None
-        name = recipe.phases[run.phase].name
-        return cls(
-            done, sum(lengths), epoch, recipe.epochs, name, loss, psnr, run.elapsed, cost / recipe.total_cost(frames)
-        )
+        name, share = recipe.phases[run.phase].name, min(1.0, cost / recipe.total_cost(frames))
+        return cls(done, sum(lengths), epoch, recipe.epochs, name, loss, psnr, run.elapsed, share)
 
 
 class RunLog:

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import copy
+import statistics
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from inr_train.evaluate import scaled
-from inr_train.losses import LOSSES
+from inr_train.evaluate import evaluate
 from inr_train.models import VideoModel
+from inr_train.optimizers import Together, make_optimizer
+from inr_train.pruning import Masks
+from inr_train.quantization import QuantizedModel, ranges_over
 from inr_train.recipe import Recipe
+from inr_train.step import reduces, train_step
+from inr_train.trace import Trace
+
+STEPS, SECONDS = 12, 1.5
+"""Of a measurement: it ends with the first of them."""
 
 
 @dataclass(frozen=True)
@@ -21,58 +28,78 @@ class Speed:
     """The fastest way to train here.
 
     dtype: `bf16` (autocast) or `fp32`. threads: all, or 1 where other work keeps the cores busy (waiting for a
-    thread that has no core is many times slower than having none). Milliseconds of a step,
-    plain and imitating integers.
+    thread that has no core is many times slower than having none). Milliseconds of a step, plain and imitating
+    integers (0 where no phase does), and of evaluating the clip.
     """
 
     dtype: str
     threads: int
     ms_per_step: float
     ms_per_quantized_step: float
+    ms_per_evaluation: float
 
 
-def measure_speed(model: VideoModel, frames: Tensor, recipe: Recipe, device: torch.device) -> Speed:
+@dataclass
+class _Trial:
+    """A copy of the model that takes real steps."""
+
+    recipe: Recipe
+    model: VideoModel
+    network: nn.Module
+    optimizer: Together
+    masks: Masks = field(default_factory=dict)
+
+
+def measure_speed(
+    model: VideoModel, frames: Tensor, recipe: Recipe, device: torch.device, traced: Trace | None = None
+) -> Speed:
     """Time training steps of a copy of the model in both precisions, then in the faster one with a single thread.
 
-    frames: uint8 (T, 3, H, W). Slow bf16 (CPUs without AMX or AVX512-BF16) is found by this race, not by a list.
-    A precision or thread count that the recipe fixes is not raced.
+    frames: (T, C, H, W), on the device. traced: the model's graph, where a phase imitates integers. Slow bf16 (CPUs
+    without AMX or AVX512-BF16) is found by this race, not by a list. A precision or thread count that the recipe fixes
+    is not raced.
     """
-    step = _make_step(model, frames, recipe, device)
-    threads = recipe.threads or torch.get_num_threads()
-    dtypes = (recipe.dtype,) if recipe.dtype else ("bf16", "fp32")
-    times = {dtype: _best(step, dtype, threads) for dtype in dtypes}
-    dtype = min(times, key=lambda name: times[name])
-    plain = times[dtype]
-    if not recipe.threads and threads > 1 and device.type == "cpu":
-        alone = _best(step, dtype, 1)
-        plain, threads = min((plain, threads), (alone, 1))
-    quantized = _best(step, "fp32", threads)
-    # The optimizer and evaluation add about a tenth; imitated quantization about a third (measured at 180p).
-    return Speed(dtype, threads, 1.1 * plain, 1.35 * quantized)
-
-
-def _make_step(model: VideoModel, frames: Tensor, recipe: Recipe, device: torch.device) -> Callable[[bool], None]:
     copied = copy.deepcopy(model)
-    places, batch = copied.draw(frames, recipe.batch_size, 0, 0)
-    target = scaled(batch)
-    loss = LOSSES[recipe.loss](recipe.alpha)
-
-    def step(bf16: bool) -> None:
-        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            prediction = copied(places, target)
-        loss(prediction.float(), target).backward()  # type: ignore[no-untyped-call]
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-
-    return step
-
-
-def _best(step: Callable[[bool], None], dtype: str, threads: int) -> float:
-    """Milliseconds of the fastest of a few steps; one is enough where it takes seconds."""
+    threads = recipe.threads or torch.get_num_threads()
+    plain = _Trial(recipe, copied, copied, make_optimizer(copied, copied, recipe))
+    dtypes = (recipe.dtype,) if recipe.dtype else ("bf16", "fp32")
+    times = {dtype: _milliseconds(plain, frames, dtype, "none", threads) for dtype in dtypes}
+    dtype = min(times, key=lambda name: min(times[name]))
+    chosen = times[dtype]
+    if not recipe.threads and threads > 1 and device.type == "cpu":
+        alone = _milliseconds(plain, frames, dtype, "none", 1)
+        chosen, threads = min((chosen, threads), (alone, 1), key=lambda pair: min(pair[0]))
+    quantized = [0.0]
+    kinds = [phase.quantize for phase in recipe.phases if phase.quantize != "none"]
+    if traced is not None and kinds:
+        trial = _imitation(copied, frames, recipe, traced, kinds[-1])
+        quantized = _milliseconds(trial, frames, dtype, kinds[-1], threads)
     torch.set_num_threads(threads)
+    begin = time.perf_counter()
+    evaluate(copied, frames[:1])
+    evaluation = (time.perf_counter() - begin) * 1e3 * len(frames)
+    return Speed(dtype, threads, statistics.median(chosen), statistics.median(quantized), evaluation)
+
+
+def _imitation(copied: VideoModel, frames: Tensor, recipe: Recipe, traced: Trace, kind: str) -> _Trial:
+    copied.settle(frames)
+    bits = (recipe.weight_bits, recipe.bias_bits)
+    ranges = ranges_over(copied, traced, bits, range(min(2, len(frames)))) if kind == "int8" else None
+    network = QuantizedModel(copied, traced, bits, ranges).to(frames.device)
+    return _Trial(recipe, copied, network, make_optimizer(copied, network, recipe))
+
+
+def _milliseconds(trial: _Trial, frames: Tensor, dtype: str, kind: str, threads: int) -> list[float]:
+    """Of a few steps, the first left out; one is enough where it takes seconds."""
+    torch.set_num_threads(threads)
+    recipe = replace(trial.recipe, dtype=dtype)
     times: list[float] = []
-    while len(times) < 6 and sum(times) < 2000:
+    trial.optimizer.schedule(1e-6)
+    while len(times) < STEPS + 1 and sum(times) < 1e3 * SECONDS:
         begin = time.perf_counter()
-        step(dtype == "bf16")
+        places, batch = trial.network.draw(frames, recipe.batch_size, 0, len(times))  # type: ignore[operator]
+        train_step(trial, places, batch, reduces(recipe, kind))
+        if frames.device.type == "cuda":
+            torch.cuda.synchronize(frames.device)
         times.append((time.perf_counter() - begin) * 1e3)
-    return min(times)
+    return times[1:] or times

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ class Estimate:
     frames: int
     preset: str
     parameters: int
-    epochs: int
+    epochs: float
     seconds: float
     file_bytes: int
     memory_bytes: int
@@ -92,7 +93,7 @@ Goal = tuple[str | None, float, bool]
 
 
 def choose_recipe(
-    clip: Clip, family: type[VideoModel], recipe: Recipe, epochs: int | None, goal: Goal, threads: int = 0
+    clip: Clip, family: type[VideoModel], recipe: Recipe, epochs: float | None, goal: Goal, threads: int = 0
 ) -> Recipe:
     """The recipe with other epochs and goal; raises `UsageError` on contradictions."""
     side = least_side(recipe.loss)
@@ -143,20 +144,22 @@ def start_run(
     device: torch.device,
     frames: Tensor,
     origin: Checkpoint | None = None,
+    seconds: float = 0.0,
 ) -> Run:
-    """A run at step 0 whose recipe holds the speed measured here."""
+    """A run at step 0 whose recipe holds the speed measured here.
+
+    seconds: that training may take from now on, instead of the recipe's epochs; 0: those.
+    """
     weights = origin.weights if origin else None
+    begin = time.monotonic()
     run = Run.new(preset.family, config, recipe, seed, clip.digest, device, weights)
-    if any(phase.quantize != "none" for phase in recipe.phases):
-        run.trace()  # what cannot be exported fails now, not after hours
-    speed = measure_speed(run.model, frames, recipe, device)
-    run.recipe = replace(
-        recipe,
-        dtype=speed.dtype,
-        threads=speed.threads,
-        ms_per_step=speed.ms_per_step,
-        ms_per_quantized_step=speed.ms_per_quantized_step,
-    )
+    quantized = any(phase.quantize != "none" for phase in recipe.phases)
+    traced = run.trace() if quantized else None  # what cannot be exported fails now, not after hours
+    speed = measure_speed(run.model, frames, recipe, device, traced)
+    run.recipe = replace(recipe, **asdict(speed))
+    if seconds:
+        left = seconds - (time.monotonic() - begin)
+        run.recipe = fit_into(run.recipe, left, run.model.count_items(frames.shape))
     run.report = {"preset": preset.name, "parameters": count_parameters(run.model)}
     if origin is not None:
         if origin.report.get("sparsity"):
@@ -166,17 +169,31 @@ def start_run(
     return run
 
 
+SETTLED = ("dtype", "threads", *(f"ms_per_{what}" for what in ("step", "quantized_step", "evaluation")))
+"""Fields of a recipe that are chosen where a run begins."""
+
+
+def fit_into(recipe: Recipe, seconds: float, items: int) -> Recipe:
+    """The recipe with as many epochs as fit into a time; at least one step a phase."""
+    low, high = 0.0, 1e6
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (
+            (middle, high) if replace(recipe, epochs=middle).total_cost(items) <= 1e3 * seconds else (low, middle)
+        )
+    return replace(recipe, epochs=max(low, 1e-6))
+
+
 def check_resumed(
-    run: Run, preset: str, epochs: int | None, recipe: Recipe | None, overrides: Mapping[str, Any]
+    run: Run, preset: str, epochs: float | None, recipe: Recipe | None, overrides: Mapping[str, Any]
 ) -> None:
     """Refuse to go on with a run that was started otherwise: raises `UsageError` that names what differs."""
-    settled = ("dtype", "threads", "ms_per_step", "ms_per_quantized_step")
     differs = []
     if preset != "auto" and preset != run.report["preset"]:
         differs.append(f"preset {run.report['preset']}")
     if epochs is not None and epochs != run.recipe.epochs:
-        differs.append(f"{run.recipe.epochs} epochs")
-    if recipe is not None and replace(recipe, **{k: getattr(run.recipe, k) for k in settled}) != run.recipe:
+        differs.append(f"{run.recipe.epochs:g} epochs")
+    if recipe is not None and replace(recipe, **{k: getattr(run.recipe, k) for k in SETTLED}) != run.recipe:
         differs.append(f"recipe {run.recipe}")
     differs += [f"{k}={run.config.get(k)}" for k, v in overrides.items() if config_value(v) != run.config.get(k)]
     if differs:

@@ -10,7 +10,7 @@ import io
 import logging
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,10 +37,22 @@ class Trace:
     parameters: tuple[str, ...]
 
 
+_TRACED: dict[Hashable, Trace] = {}
+_MOST_TRACED = 32
+
+
 def trace(model: VideoModel) -> Trace:
-    """Trace `decode`. Raises `GraphError` where it uses something outside the dialect."""
-    exported = _export(model)
-    return Trace(_canonical(_simplify(exported), model), model.weights)
+    """Trace `decode`. Raises `GraphError` where it uses something outside the dialect.
+
+    The graph has no weights in it: models of one class and config are traced once in a process.
+    """
+    key = (type(model), model.config)
+    if key not in _TRACED:
+        traced = Trace(_canonical(_simplify(_export(model)), model), model.weights)
+        while len(_TRACED) >= _MOST_TRACED:
+            del _TRACED[next(iter(_TRACED))]
+        _TRACED[key] = traced
+    return _TRACED[key]
 
 
 class _WeightsAsInputs(nn.Module):

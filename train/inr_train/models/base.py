@@ -60,6 +60,8 @@ class VideoModel(nn.Module):
     config_type: ClassVar[type]
     pixelwise: ClassVar[bool] = False
     """Whether the model learns from pixels drawn at random, and not from whole frames."""
+    edges: ClassVar[tuple[str, ...]] = ("stem.", "head.")
+    """Beginnings of the names of first and last layers: what Adam moves where Muon moves the rest."""
     role: ClassVar[str] = "frame"
     """What `decode` draws with inputs of `input_shapes`, as in `inr_runtime.graph.ROLES`."""
 

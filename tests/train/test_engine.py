@@ -1,0 +1,118 @@
+"""The training engine: Muon, time budgets, stopping at a quality, measured speed."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from commands import Call
+
+from inr_runtime.errors import UsageError
+from inr_train import Clip, fit
+from inr_train.models import MODELS, meta_model
+from inr_train.optimizers import hidden_matrices, orthogonalized
+from inr_train.options import parse_duration
+from inr_train.presets import PRESETS
+from inr_train.recipe import FAST_RECIPE, Recipe
+from inr_train.runlog import Progress
+from inr_train.start import fit_into
+
+MUON = dataclasses.replace(FAST_RECIPE, epochs=12, optimizer="muon", dtype="fp32", threads=1)
+
+
+@pytest.mark.parametrize("shape", [(3, 16, 40), (2, 40, 16), (1, 24, 24)])
+def test_orthogonalized_matrices_keep_their_singular_vectors(shape: tuple[int, ...]) -> None:
+    matrices = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    u, _, vh = torch.linalg.svd(matrices, full_matrices=False)
+    inside = u.mT @ orthogonalized(matrices) @ vh.mT
+    values = inside.diagonal(dim1=-2, dim2=-1)
+    assert values.min() > 0.3
+    assert values.max() < 1.4
+    assert (inside - torch.diag_embed(values)).abs().max() < 1e-4
+    assert not orthogonalized(torch.zeros(1, 8, 9)).any()
+
+
+def test_muon_moves_hidden_matrices_only() -> None:
+    for name in ("nerv-xs", "hnerv-0.35m", "hinerv-bunny-xxs", "siren-xs", "edge-5"):
+        preset = PRESETS[name]
+        model = meta_model(preset.family, preset.config(90, 160, 8))
+        chosen = set(hidden_matrices(model))
+        assert chosen
+        assert chosen.isdisjoint(model.grids)
+        assert not any(n.startswith(("head.", "stem.")) or model.get_parameter(n).ndim < 2 for n in chosen)
+    assert set(MODELS) == {p.family for p in PRESETS.values()}
+
+
+def test_a_run_with_muon_learns_faster_and_resumes_to_the_same_weights(tiny_clip: Clip, tmp_path: Path) -> None:
+    whole = fit(tiny_clip, "nerv-xxs", recipe=MUON)
+    adam = fit(tiny_clip, "nerv-xxs", recipe=dataclasses.replace(MUON, optimizer="adam"))
+    assert whole.report["psnr_db"] > adam.report["psnr_db"]
+
+    def stop(p: Progress) -> None:
+        if p.done == 30:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(tiny_clip, "nerv-xxs", recipe=MUON, output=tmp_path / "m.pt", progress=stop)
+    resumed = fit(tiny_clip, output=tmp_path / "m.pt", resume=True)
+    for name, weight in whole.weights.items():
+        assert np.array_equal(weight.numpy(), resumed.weights[name].numpy())
+
+
+def test_a_time_budget_becomes_epochs_and_part_of_the_recipe(tmp_path: Path, call: Call, video: Path) -> None:
+    code, out, words = call(
+        "inr-train", video, "-o", "m.pt", "--preset", "nerv-xxs", "--time-budget", "3s", "--json"
+    )
+    assert code == 0, words
+    recipe = Recipe.from_dict(json.loads(out)["recipe"])
+    assert 0 < recipe.total_cost(5) <= 3000
+    assert recipe.epochs > 1
+    code, _, words = call("inr-train", video, "-o", "m.pt", "--time-budget", "soon", "-y")
+    assert (code, "90s, 10m or 1h30m" in words) == (2, True)
+    code, _, words = call("inr-train", video, "-o", "m.pt", "--time-budget", "1m", "--epochs", "3", "-y")
+    assert (code, "--epochs" in words) == (2, True)
+
+
+def test_twice_the_time_is_twice_the_epochs() -> None:
+    recipe = dataclasses.replace(FAST_RECIPE, ms_per_step=10.0, ms_per_quantized_step=30.0, ms_per_evaluation=100.0)
+    short, long = (fit_into(recipe, seconds, 100) for seconds in (600, 1200))
+    assert short.total_cost(100) == pytest.approx(600_000, rel=0.01)
+    assert long.epochs == pytest.approx(2 * short.epochs, rel=0.01)
+    assert fit_into(recipe, 0.001, 100).steps(100) == 2
+
+
+def test_a_run_ends_when_its_quality_is_reached_and_still_becomes_a_file(tiny_clip: Clip, tmp_path: Path) -> None:
+    recipe = dataclasses.replace(MUON, epochs=200, until_psnr=20.0)
+    seen: list[Progress] = []
+    checkpoint = fit(tiny_clip, "nerv-xxs", recipe=recipe, progress=seen.append)
+    curve = checkpoint.report["curve"]
+    first = [r for r in curve if r["phase"] == "fit"]
+    assert first[-1]["psnr_db"] >= 20
+    assert all(r["psnr_db"] < 20 for r in first[:-1])
+    assert curve[-1]["phase"] == "int8"
+    assert len(seen) < recipe.steps(len(tiny_clip))
+    assert checkpoint.ranges
+    assert checkpoint.report["psnr_db"] > 19
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90", 90), ("90s", 90), ("10m", 600), ("1.5h", 5400), ("1h30m", 5400), ("2m5s", 125)]
+)
+def test_durations(text: str, seconds: float) -> None:
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "0", "-3", "m", "10x", "1m1h", "nan", "9" * 12])
+def test_what_is_no_duration(text: str) -> None:
+    with pytest.raises(UsageError, match="not a time"):
+        parse_duration(text)
+
+
+@pytest.mark.parametrize("field", [{"optimizer": "sgd"}, {"muon_rate": 0.0}, {"grid_rate": -1.0}, {"until_psnr": 101.0}])
+def test_contradicting_recipes_are_refused(field: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="lies in|one of"):
+        dataclasses.replace(FAST_RECIPE, **field)  # type: ignore[arg-type]

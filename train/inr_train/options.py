@@ -1,0 +1,121 @@
+"""What the options of `inr-train` and `inr-export` mean: which frames to read, which recipe, which config."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import fields, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import click
+
+from inr_runtime.errors import UsageError
+from inr_runtime.media import ReadOptions, parse_crop, parse_position, parse_size
+from inr_train.models import MODELS
+from inr_train.recipe import RECIPES, Recipe, with_noise
+
+
+def reading_options(function: Any) -> Any:
+    """What to read of the video: shared by `inr-train` and `inr-export`."""
+    options = [
+        click.option("--size", metavar="WxH", help="Scale to this size; for raw .yuv, the size of its frames."),
+        click.option("--crop", metavar="WxH[+X+Y]", help="Cut this out first (default: centred)."),
+        click.option("--start", metavar="POS", help="First frame: seconds, [[hh:]mm:]ss, 12% or 120f."),
+        click.option("--end", metavar="POS", help="First frame left out."),
+        click.option("--frames", type=click.IntRange(1), help="At most this many frames."),
+        click.option("--pix-fmt", metavar="FMT", help="ffmpeg's pixel format, for raw .yuv."),
+        click.option("--fps", metavar="N", help="Frames per second, for raw .yuv and images."),
+    ]
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def pop_reading(given: dict[str, Any]) -> dict[str, Any]:
+    """Take the values of `reading_options` out of a command's arguments."""
+    return {name: given.pop(name) for name in ("size", "crop", "start", "end", "frames", "pix_fmt", "fps")}
+
+
+def read_options(**given: Any) -> ReadOptions:
+    """`ReadOptions` from the texts of `reading_options`; raises `UsageError`."""
+    try:
+        fps = Fraction(given["fps"]) if given["fps"] else None
+    except (ValueError, ZeroDivisionError) as error:
+        raise UsageError(f"--fps {given['fps']!r} is not a number like 25 or 30000/1001") from error
+    if fps is not None and fps <= 0:
+        raise UsageError("--fps must be positive")
+    return ReadOptions(
+        start=parse_position(given["start"]) if given["start"] else None,
+        end=parse_position(given["end"]) if given["end"] else None,
+        frames=given["frames"],
+        crop=parse_crop(given["crop"]) if given["crop"] else None,
+        size=parse_size(given["size"]) if given["size"] else None,
+        pix_fmt=given["pix_fmt"],
+        fps=fps,
+    )
+
+
+_RECIPE_FIELDS = {"lr": "learning_rate", "bits": "weight_bits"}
+"""Fields of the recipe by the options that set them, where the names differ."""
+
+
+def changed_recipe(recipe: Recipe, given: dict[str, Any]) -> Recipe | None:
+    """The preset's or the named recipe with what the command line changes; None where it changes nothing."""
+    options = ("batch_size", "lr", "loss", "alpha", "bits", "prune_power", "until_psnr")
+    changed = {_RECIPE_FIELDS.get(o, o): given[o] for o in options if given[o] is not None}
+    if given["amp"] != "auto":
+        changed["dtype"] = {"off": "fp32", "bf16": "bf16"}[given["amp"]]
+    named = _named_recipe(given["recipe"]) if given["recipe"] else recipe
+    try:
+        if given["quant_noise"] is not None:
+            named = with_noise(named, given["quant_noise"])
+        return replace(named, **changed) if changed or named is not recipe else None
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
+def _named_recipe(name: str) -> Recipe:
+    """A recipe of `RECIPES`, or that of a JSON file: a recipe itself, or an object with one as its `recipe`."""
+    if name in RECIPES:
+        return RECIPES[name]
+    try:
+        data = json.loads(Path(name).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"--recipe {name}: neither one of {', '.join(RECIPES)} nor a JSON file that can be read"
+        ) from error
+    if not isinstance(data, dict):
+        raise UsageError(f"--recipe {name}: expected a JSON object")
+    return Recipe.from_dict(data.get("recipe", data))
+
+
+def parse_overrides(family: str, pairs: tuple[str, ...]) -> dict[str, Any]:
+    # Annotations are texts or types, as the module of the config has them.
+    kinds = {f.name: getattr(f.type, "__name__", str(f.type)) for f in fields(MODELS[family].config_type)}
+    values: dict[str, Any] = {}
+    for pair in pairs:
+        name, _, text = pair.partition("=")
+        if name not in kinds or not text:
+            raise UsageError(f"--set {pair}: expected KEY=VALUE with a KEY of {', '.join(kinds)}")
+        try:
+            values[name] = _parse(kinds[name], text)
+        except ValueError as error:
+            raise UsageError(f"--set {pair}: expected a value of type {kinds[name]}") from error
+    return values
+
+
+def _parse(kind: str, text: str) -> Any:
+    if kind.startswith("tuple"):
+        return tuple(int(part) for part in text.split(","))
+    return {"int": int, "float": float}.get(kind, str)(text)
+
+
+def parse_duration(text: str) -> float:
+    """Seconds of `90`, `90s`, `10m`, `1.5h` or `1h30m`; raises `UsageError`."""
+    found = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?", text.strip())
+    seconds = sum(float(n or 0) * unit for n, unit in zip(found.groups(), (3600, 60, 1), strict=True)) if found else 0.0
+    if not 0 < seconds < 1e9:
+        raise UsageError(f"{text!r} is not a time like 90s, 10m or 1h30m")
+    return seconds

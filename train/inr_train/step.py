@@ -1,0 +1,56 @@
+"""One step of training: the same for a run and for measuring how long a step takes."""
+
+from __future__ import annotations
+
+import math
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from inr_train.evaluate import scaled
+from inr_train.losses import LOSSES
+from inr_train.models import VideoModel
+from inr_train.models.base import Places
+from inr_train.optimizers import Together
+from inr_train.pruning import Masks, apply_masks, mask_gradients
+from inr_train.recipe import Recipe
+
+
+class Learner(Protocol):
+    """What a step changes, and by which recipe. network: the model as the phase sees it."""
+
+    recipe: Recipe
+    model: VideoModel
+    network: nn.Module
+    optimizer: Together
+    masks: Masks
+
+
+def reduces(recipe: Recipe, quantize: str) -> bool:
+    """Whether steps of a phase that imitates `quantize` are computed in bf16: where the recipe says so, and exact
+    integers do not matter."""
+    return recipe.dtype == "bf16" and quantize == "none"
+
+
+def train_step(learner: Learner, places: Places, batch: Tensor, reduced: bool) -> Tensor:
+    """One optimizer step; returns the loss on the device, NaN where it or the gradient is not finite.
+
+    places, batch: as `VideoModel.draw` gives them. reduced: bf16 where precision allows it. On a CPU nothing is changed
+    where the loss is NaN; elsewhere the caller looks from time to time, so that the device never waits, and goes back.
+    """
+    recipe, network = learner.recipe, learner.network
+    target = scaled(batch)
+    with torch.autocast(batch.device.type, torch.bfloat16, enabled=reduced):
+        prediction = network(places, target)
+    loss = LOSSES[recipe.loss](recipe.alpha)(prediction.float(), target)
+    learner.optimizer.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    mask_gradients(learner.model, learner.masks)
+    norm = torch.nn.utils.clip_grad_norm_(network.parameters(), recipe.clip_norm)
+    value = torch.where(torch.isfinite(norm), loss.detach(), math.nan)
+    if batch.device.type == "cpu" and not math.isfinite(float(value)):
+        return value
+    learner.optimizer.step()
+    apply_masks(learner.model, learner.masks)
+    return value
