@@ -64,9 +64,7 @@ def test_a_run_with_muon_learns_faster_and_resumes_to_the_same_weights(tiny_clip
 
 
 def test_a_time_budget_becomes_epochs_and_part_of_the_recipe(tmp_path: Path, call: Call, video: Path) -> None:
-    code, out, words = call(
-        "inr-train", video, "-o", "m.pt", "--preset", "nerv-xxs", "--time-budget", "3s", "--json"
-    )
+    code, out, words = call("inr-train", video, "-o", "m.pt", "--preset", "nerv-xxs", "--time-budget", "3s", "--json")
     assert code == 0, words
     recipe = Recipe.from_dict(json.loads(out)["recipe"])
     assert 0 < recipe.total_cost(5) <= 3000
@@ -112,7 +110,9 @@ def test_what_is_no_duration(text: str) -> None:
         parse_duration(text)
 
 
-@pytest.mark.parametrize("field", [{"optimizer": "sgd"}, {"muon_rate": 0.0}, {"grid_rate": -1.0}, {"until_psnr": 101.0}])
+@pytest.mark.parametrize(
+    "field", [{"optimizer": "sgd"}, {"muon_rate": 0.0}, {"grid_rate": -1.0}, {"until_psnr": 101.0}]
+)
 def test_contradicting_recipes_are_refused(field: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="lies in|one of"):
         dataclasses.replace(FAST_RECIPE, **field)  # type: ignore[arg-type]

@@ -118,12 +118,10 @@ def test_a_collapse_goes_back_in_another_order_and_gives_up_going_back_at_last(
     with pytest.warns(UserWarning, match=r"fell from .* dB"):
         checkpoint = fit(tiny_clip, "nerv-xxs", recipe=recipe, quantize="none")
     plain = fit(tiny_clip, "nerv-xxs", recipe=recipe, quantize="none")
-    assert checkpoint.report["psnr_db"] > plain.report["psnr_db"] - 3
+    assert checkpoint.report["psnr_db"] > 25
     assert not np.array_equal(weights(checkpoint), weights(plain))
     falling = iter(range(60, -60, -4))
-    monkeypatch.setattr(
-        fit_module, "evaluate", lambda *a: dataclasses.replace(real(*a), psnr_db=float(next(falling)))
-    )
+    monkeypatch.setattr(fit_module, "evaluate", lambda *a: dataclasses.replace(real(*a), psnr_db=float(next(falling))))
     with pytest.warns(UserWarning, match="going back"):
         assert fit(tiny_clip, "nerv-xxs", recipe=recipe, quantize="none").report["psnr_db"] == 60
 

@@ -178,7 +178,7 @@ def _train(run: Run, frames: Tensor, saver: Saver, log: RunLog, progress: Callab
 def _step(run: Run, frames: Tensor, end: int) -> bool:
     """One optimizer step; whether its loss is finite, as far as was looked."""
     recipe, kind = run.recipe, run.recipe.phases[run.phase].quantize
-    places, batch = run.network.draw(frames, recipe.batch_size, run.order, run.step)  # type: ignore[operator]
+    places, batch = run.network.draw(frames, recipe.batch_size, run.order, run.step)
     run.optimizer.schedule(recipe.schedule(run.step, recipe.steps(run.model.count_items(frames.shape))) * run.lr_factor)
     if isinstance(run.network, QuantizedModel):
         run.network.seed_step(run.seed * 1_000_003 + run.step)

@@ -101,7 +101,7 @@ def parse_overrides(family: str, pairs: tuple[str, ...]) -> dict[str, Any]:
             raise UsageError(f"--set {pair}: expected KEY=VALUE with a KEY of {', '.join(kinds)}")
         try:
             values[name] = _parse(kinds[name], text)
-        except ValueError as error:
+        except (ValueError, KeyError) as error:
             raise UsageError(f"--set {pair}: expected a value of type {kinds[name]}") from error
     return values
 
@@ -109,6 +109,8 @@ def parse_overrides(family: str, pairs: tuple[str, ...]) -> dict[str, Any]:
 def _parse(kind: str, text: str) -> Any:
     if kind.startswith("tuple"):
         return tuple(int(part) for part in text.split(","))
+    if kind == "bool":
+        return {"true": True, "false": False}[text.lower()]
     return {"int": int, "float": float}.get(kind, str)(text)
 
 

@@ -106,8 +106,8 @@ class QuantizedModel(nn.Module):
         return run_graph(self.trace.graph, self.sample(times), weights, hook)
 
     def draw(self, frames: Tensor, size: int, seed: int, step: int) -> tuple[Places, Tensor]:
-        """The batch of a step, as of the model."""
-        return self.model.draw(frames, size, seed, step)
+        """The batch of a step, as of the model, but of what its graph draws."""
+        return self.model.draw_traced(frames, size, seed, step)
 
     def parts(self, index: float) -> Sequence[Places]:
         """As of the model."""

@@ -241,7 +241,12 @@ HINERV_RECIPE = Recipe(
     warmup=0.1,
     betas=(0.9, 0.999),
 )
-"""The HiNeRV paper's training (Adam, L1 + MS-SSIM of 5 taps), frame by frame, with our quantization-aware tail."""
+"""The HiNeRV paper's training (Adam, L1 + MS-SSIM of 5 taps), frame by frame, with our quantization-aware tail.
+
+The paper draws patches (`--set patch=80` at 1280x720, 120 at 1920x1080), 144 a step: one frame's worth of pixels, which
+is what batch size 1 means here too. It scales the rate with the share of a frame that a step sees, so there it is 2e-3
+as here; nothing scales it here, and other batch sizes want another `--lr`.
+"""
 
 
 SIREN_RECIPE = Recipe(

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from inr_runtime.errors import InputError, InrError
 from inr_runtime.int8plan import Range
@@ -65,7 +64,7 @@ class Run:
     trunk: dict[str, Any] | None = None
     good: dict[str, Any] | None = None
     traced: Trace | None = None
-    network: nn.Module = field(init=False)
+    network: VideoModel | QuantizedModel = field(init=False)
     optimizer: Together = field(init=False)
 
     @classmethod

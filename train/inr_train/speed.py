@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass, field, replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from inr_train.evaluate import evaluate
 from inr_train.models import VideoModel
@@ -45,7 +45,7 @@ class _Trial:
 
     recipe: Recipe
     model: VideoModel
-    network: nn.Module
+    network: VideoModel | QuantizedModel
     optimizer: Together
     masks: Masks = field(default_factory=dict)
 
@@ -97,7 +97,7 @@ def _milliseconds(trial: _Trial, frames: Tensor, dtype: str, kind: str, threads:
     trial.optimizer.schedule(1e-6)
     while len(times) < STEPS + 1 and sum(times) < 1e3 * SECONDS:
         begin = time.perf_counter()
-        places, batch = trial.network.draw(frames, recipe.batch_size, 0, len(times))  # type: ignore[operator]
+        places, batch = trial.network.draw(frames, recipe.batch_size, 0, len(times))
         train_step(trial, places, batch, reduces(recipe, kind))
         if frames.device.type == "cuda":
             torch.cuda.synchronize(frames.device)

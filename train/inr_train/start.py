@@ -148,11 +148,13 @@ def start_run(
 ) -> Run:
     """A run at step 0 whose recipe holds the speed measured here.
 
-    seconds: that training may take from now on, instead of the recipe's epochs; 0: those.
+    seconds: that training may take from now on, instead of the recipe's epochs; 0: those. Raises `UsageError` if
+    patches are too small for the loss.
     """
     weights = origin.weights if origin else None
     begin = time.monotonic()
     run = Run.new(preset.family, config, recipe, seed, clip.digest, device, weights)
+    _check_patch(run.model.patch_size, recipe.loss)
     quantized = any(phase.quantize != "none" for phase in recipe.phases)
     traced = run.trace() if quantized else None  # what cannot be exported fails now, not after hours
     speed = measure_speed(run.model, frames, recipe, device, traced)
@@ -178,10 +180,16 @@ def fit_into(recipe: Recipe, seconds: float, items: int) -> Recipe:
     low, high = 0.0, 1e6
     for _ in range(60):
         middle = (low + high) / 2
-        low, high = (
-            (middle, high) if replace(recipe, epochs=middle).total_cost(items) <= 1e3 * seconds else (low, middle)
-        )
+        fits = replace(recipe, epochs=middle).total_cost(items) <= 1e3 * seconds
+        low, high = (middle, high) if fits else (low, middle)
     return replace(recipe, epochs=max(low, 1e-6))
+
+
+def _check_patch(size: tuple[int, int] | None, loss: str) -> None:
+    side = least_side(loss)
+    if size is not None and min(size) < side:
+        found = f"these are {size[1]}x{size[0]}"
+        raise UsageError(f"loss {loss} needs patches of at least {side}x{side} pixels, {found}; choose --loss l1_fft")
 
 
 def check_resumed(

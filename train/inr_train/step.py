@@ -6,7 +6,7 @@ import math
 from typing import Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from inr_train.evaluate import scaled
 from inr_train.losses import LOSSES
@@ -14,6 +14,7 @@ from inr_train.models import VideoModel
 from inr_train.models.base import Places
 from inr_train.optimizers import Together
 from inr_train.pruning import Masks, apply_masks, mask_gradients
+from inr_train.quantization import QuantizedModel
 from inr_train.recipe import Recipe
 
 
@@ -22,7 +23,7 @@ class Learner(Protocol):
 
     recipe: Recipe
     model: VideoModel
-    network: nn.Module
+    network: VideoModel | QuantizedModel
     optimizer: Together
     masks: Masks
 

@@ -20,7 +20,7 @@ from onnx import helper, numpy_helper
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from inr_runtime.errors import GraphError, MissingExtraError
+from inr_runtime.errors import GraphError, MissingExtraError, UsageError
 from inr_runtime.graph import OPSET, CanonicalGraph, Constant, Node, Port, renumber
 from inr_runtime.ops import OPS, Value
 from inr_train.models import VideoModel
@@ -42,10 +42,13 @@ _MOST_TRACED = 32
 
 
 def trace(model: VideoModel) -> Trace:
-    """Trace `decode`. Raises `GraphError` where it uses something outside the dialect.
+    """Trace `decode`. Raises `GraphError` where it uses something outside the dialect, `UsageError` where it need not
+    be tried.
 
     The graph has no weights in it: models of one class and config are traced once in a process.
     """
+    if model.untraceable:
+        raise UsageError(model.untraceable)
     key = (type(model), model.config)
     if key not in _TRACED:
         traced = Trace(_canonical(_simplify(_export(model)), model), model.weights)

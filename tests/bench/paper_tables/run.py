@@ -62,7 +62,7 @@ def _trained(
     preset = preset_named(row.reduced if protocol.reduced else row.preset)
     recipe = replace(preset_named(row.preset).recipe, epochs=row.epochs, **row.recipe)
     if protocol.reduced:
-        recipe = replace(recipe, epochs=REDUCED_EPOCHS, learning_rate=REDUCED_RATE)
+        recipe = replace(recipe, epochs=REDUCED_EPOCHS, learning_rate=REDUCED_RATE, **row.reduced_recipe)
     if protocol.device == "cpu":
         recipe = replace(recipe, dtype="bf16")
     try:

@@ -13,6 +13,7 @@ TITLES = {
     "bunny": "Big Buck Bunny",
     "nerv_ablations": "NeRV's ablations",
     "hinerv_ablations": "HiNeRV's ablations",
+    "hinerv_patches": "HiNeRV on frames and on patches",
 }
 
 

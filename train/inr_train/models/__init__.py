@@ -89,8 +89,8 @@ def count_macs(model: VideoModel) -> int:
         nonlocal total
         weight = layer.weight
         assert isinstance(weight, torch.Tensor)
-        positions = (inputs[0] if isinstance(layer, nn.ConvTranspose2d) else output).shape[2:].numel()
-        total += positions * weight.numel()
+        positions = (inputs[0] if isinstance(layer, nn.ConvTranspose2d) else output).shape
+        total += positions[0] * positions[2:].numel() * weight.numel()
 
     layers = [m for m in model.modules() if isinstance(m, (nn.Conv2d, nn.ConvTranspose2d))]
     handles = [layer.register_forward_hook(hook) for layer in layers]

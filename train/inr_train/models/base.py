@@ -45,7 +45,8 @@ class TimeInput:
 
 
 Places = Any
-"""What a network is asked for: moments, a sequence of floats; of networks that draw pixel by pixel, their numbers."""
+"""What a network is asked for: moments, a sequence of floats; of networks that draw pixel by pixel, their numbers; or
+patches of a HiNeRV."""
 
 
 class VideoModel(nn.Module):
@@ -125,6 +126,20 @@ class VideoModel(nn.Module):
         order = torch.randperm(count, generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch))
         index = [int(i) for i in order[place * size : (place + 1) * size]]
         return index, frames[torch.tensor(index, device=frames.device)]
+
+    def draw_traced(self, frames: Tensor, size: int, seed: int, step: int) -> tuple[Places, Tensor]:
+        """The batch of a step that runs the traced graph, to imitate integers: only places that `decode` can draw."""
+        return self.draw(frames, size, seed, step)
+
+    @property
+    def patch_size(self) -> tuple[int, int] | None:
+        """Height and width of what `draw` gives where that is not whole frames."""
+        return None
+
+    @property
+    def untraceable(self) -> str:
+        """Why no file can hold this model, and the way out; empty where one can."""
+        return ""
 
     def parts(self, index: float) -> Sequence[Places]:
         """The places that make up frame `index`: what they give, joined along the width, is the frame in any shape."""

@@ -10,17 +10,78 @@ padding is, and repeat the border before interpolation (`upscale`), as a whole f
     │       │ │patch │  │
     │         └──────┘
     └───────└ ─ ─ ─ ─ ─ ┘
+
+In training (`draw_patches`) the patches tile the frames, and each is drawn once an epoch. Where they do not divide the
+frame, the last ones reach over its end; what is drawn there is replaced by what is asked for, and teaches nothing. So
+every pixel counts the same, whatever the sizes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+
+@dataclass(frozen=True)
+class Patches:
+    """Places that a network learns from: a patch of each moment. Corners are multiples of the patches' size.
+
+    times: in frames. corners: int64 (B, 2), row and column of each patch's first pixel. size: height and width in
+    pixels. frame: those of the frame; patches may reach over its end.
+    """
+
+    times: Sequence[float]
+    corners: Tensor
+    size: tuple[int, int]
+    frame: tuple[int, int]
+
+    @cached_property
+    def pixels(self) -> tuple[Tensor, Tensor]:
+        """Rows (B, h) and columns (B, w); some may lie beyond the frame."""
+        rows, columns = (self.corners[:, i : i + 1] + torch.arange(n) for i, n in enumerate(self.size))
+        return rows, columns
+
+    def cut(self, frames: Tensor) -> Tensor:
+        """The patches of whole frames, (T, C, H, W) to (B, C, h, w), the border repeated beyond the frame."""
+        rows, columns = (p.clamp(max=n - 1).to(frames.device) for p, n in zip(self.pixels, self.frame, strict=True))
+        times = torch.tensor([int(t) for t in self.times], device=frames.device)
+        return frames.permute(0, 2, 3, 1)[times[:, None, None], rows[:, :, None], columns[:, None, :]].permute(
+            0, 3, 1, 2
+        )
+
+    def within(self, x: Tensor, beyond: Tensor) -> Tensor:
+        """x within the frame, `beyond` elsewhere, both (B, C, h, w)."""
+        if all(n % m == 0 for n, m in zip(self.frame, self.size, strict=True)):
+            return x
+        rows, columns = ((p < n).to(x.device) for p, n in zip(self.pixels, self.frame, strict=True))
+        return torch.where(rows[:, None, :, None] & columns[:, None, None, :], x, beyond)
+
+
+def tiling(frame: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:
+    """Rows and columns of patches of a size that cover a frame."""
+    return -(-frame[0] // size[0]), -(-frame[1] // size[1])
+
+
+def draw_patches(frames: Tensor, patch: tuple[int, int], size: int, seed: int, step: int) -> tuple[Patches, Tensor]:
+    """The batch of a step: places, and what is to be seen there, (B, C, *patch) of the clip's own type.
+
+    frames: (T, C, H, W), the whole clip. size: frames; a step has as many patches as cover so many. They come from the
+    whole clip, in a fresh order every epoch that follows from seed and step alone.
+    """
+    count, frame = len(frames), (frames.shape[2], frames.shape[3])
+    rows, columns = tiling(frame, patch)
+    epoch, place = divmod(step, max(1, count // size))
+    order = torch.randperm(count * rows * columns, generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch))
+    batch = min(size, count) * rows * columns
+    chosen = order[place * batch : (place + 1) * batch]
+    corners = torch.stack([chosen // columns % rows * patch[0], chosen % columns * patch[1]], dim=1)
+    patches = Patches((chosen // (rows * columns)).tolist(), corners, patch, frame)
+    return patches, patches.cut(frames)
 
 
 @dataclass(frozen=True)
