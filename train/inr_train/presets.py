@@ -11,8 +11,10 @@ from inr_runtime.errors import UsageError
 from inr_train.models import HNeRVConfig, NeRFConfig, NeRVConfig, SirenConfig, count_macs, count_parameters, meta_model
 from inr_train.models.coordinate import solve_hidden
 from inr_train.models.hnerv import solve_channels
+from inr_train.presets_edge import EDGE_CONFIGS
 from inr_train.presets_hinerv import HINERV_CONFIGS
 from inr_train.recipe import (
+    EDGE_RECIPE,
     FAST_RECIPE,
     HINERV_RECIPE,
     HNERV_RECIPE,
@@ -100,6 +102,7 @@ def _wide(recipe: Recipe, learning_rate: float) -> Recipe:
 PRESETS: dict[str, Preset] = {
     p.name: p
     for p in (
+        *(Preset(name, "edge", config, EDGE_RECIPE) for name, config in EDGE_CONFIGS.items()),
         Preset("nerv-xxs", "nerv", _small_nerv(12, 32, 20), FAST_RECIPE),
         Preset("nerv-xs", "nerv", _small_nerv(16, 48, 32), FAST_RECIPE),
         Preset("nerv-s", "nerv", _paper_nerv(26), NERV_RECIPE),

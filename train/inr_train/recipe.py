@@ -207,6 +207,9 @@ INT8_PHASES = (Phase("fit", 0.85), Phase("float reference", 0.15, branch=True), 
 FAST_RECIPE = Recipe("fast", epochs=100, phases=INT8_PHASES)
 """Short budgets on any machine: L1 of pixels and of FFT coefficients, high learning rate."""
 
+EDGE_RECIPE = replace(FAST_RECIPE, name="edge", epochs=60, optimizer="muon", learning_rate=1e-2, muon_rate=2e-2)
+"""Muon for hidden matrices, Adam for the rest: the most quality in minutes (`tests/bench/edge_search`)."""
+
 NERV_RECIPE = Recipe(
     "nerv",
     epochs=300,
@@ -266,4 +269,6 @@ SIREN_RECIPE = Recipe(
 NERF_RECIPE = replace(SIREN_RECIPE, name="nerf", learning_rate=1e-2, dtype="")
 """The same for ReLU and encoded coordinates, which bear a higher rate and 16-bit floats."""
 
-RECIPES = {r.name: r for r in (FAST_RECIPE, NERV_RECIPE, HNERV_RECIPE, HINERV_RECIPE, SIREN_RECIPE, NERF_RECIPE)}
+RECIPES = {
+    r.name: r for r in (EDGE_RECIPE, FAST_RECIPE, NERV_RECIPE, HNERV_RECIPE, HINERV_RECIPE, SIREN_RECIPE, NERF_RECIPE)
+}

@@ -148,7 +148,7 @@ def start_run(
 ) -> Run:
     """A run at step 0 whose recipe holds the speed measured here.
 
-    seconds: that training may take from now on, instead of the recipe's epochs; 0: those. Raises `UsageError` if
+    seconds: that training may take, what is measured here included, instead of the recipe's epochs; 0: those. Raises `UsageError` if
     patches are too small for the loss.
     """
     weights = origin.weights if origin else None
@@ -160,7 +160,7 @@ def start_run(
     speed = measure_speed(run.model, frames, recipe, device, traced)
     run.recipe = replace(recipe, **asdict(speed))
     if seconds:
-        left = seconds - (time.monotonic() - begin)
+        left = max(seconds / 2, seconds - (time.monotonic() - begin))
         run.recipe = fit_into(run.recipe, left, run.model.count_items(frames.shape))
     run.report = {"preset": preset.name, "parameters": count_parameters(run.model)}
     if origin is not None:

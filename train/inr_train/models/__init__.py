@@ -12,12 +12,15 @@ from torch import nn
 from inr_runtime.errors import InputError
 from inr_train.models.base import TimeInput, VideoModel
 from inr_train.models.coordinate import NeRF, NeRFConfig, Siren, SirenConfig
+from inr_train.models.edge import Edge, EdgeConfig
 from inr_train.models.hinerv import HiNeRV, HiNeRVConfig
 from inr_train.models.hnerv import HNeRV, HNeRVConfig
 from inr_train.models.nerv import NeRV, NeRVConfig
 
 __all__ = [
     "MODELS",
+    "Edge",
+    "EdgeConfig",
     "HNeRV",
     "HNeRVConfig",
     "HiNeRV",
@@ -36,7 +39,7 @@ __all__ = [
     "meta_model",
 ]
 
-MODELS: dict[str, type[VideoModel]] = {m.name: m for m in (NeRV, HNeRV, HiNeRV, Siren, NeRF)}
+MODELS: dict[str, type[VideoModel]] = {m.name: m for m in (NeRV, HNeRV, HiNeRV, Edge, Siren, NeRF)}
 MAX_PARAMETERS = 2_000_000_000
 
 

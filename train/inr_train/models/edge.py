@@ -1,19 +1,23 @@
 """Edge: a decoder for real time. Work at low resolution, grids for what changes, one late pixel shuffle.
 
-    grids(t) ─► resize ─► 3x3 ─► act ─► [ 3x3 ─► act ] x depth ─► 1x1 ─► pixel shuffle 2 ─► + ─► act ─► ... ─► 3x3 ─► pixel shuffle 4
-    blended in    stage 0          stage 0, W+I                                    grids(t) ─► 3x3 ─┘        (3·4², h/4, w/4) = (3, h, w)
-    time
+    grids(t) ─► resize ─► 3x3 ─► act ─► [ 3x3 ─► act ] x depth ─► 1x1 ─► pixel shuffle 2 ─┐
+    blended in                          │                                                 + ─► act ─► [ ... ] ─► 3x3
+    time                                └ W + I from the beginning       grids(t) ─► 3x3 ─┘                       │
+                                                                               (B, 3, H, W) ◄─ pixel shuffle 4 ◄──┘
 
-Every stage has twice the resolution of the one before, the last a quarter of the frame's: no convolution ever runs on
-many positions with few channels, which is what engines are slow at. Convolutions of one width begin as identity plus
-noise (a residual connection that is folded from the beginning, so that the stored graph has none). Only convolutions,
-sums and activations are left between the sampled grids and the picture, and all of them run on integers.
+Every stage has twice the resolution of the one before, the last a quarter of the frame's: no convolution runs on many
+positions with few channels, which is what engines are slow at. Between the sampled grids and the picture are only
+convolutions, sums and activations, all of which run on integers.
+
+A 3x3 convolution begins as identity plus noise. To learn W + I from there is to learn a residual connection around W
+(Muon and Adam without weight decay take the same steps), and the stored graph has none.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -24,6 +28,13 @@ from inr_train.models.base import TimeInput, VideoModel
 from inr_train.models.nerv import ACTIVATIONS
 from inr_train.models.picture import cut, start_grey
 
+BLOCKS = ("dense", "depthwise")
+GRID_DEVIATION = 0.01
+"""Of new grids: small, so that what is drawn comes from learning; 1 costs 4 dB after 12 epochs (`edge_search`)."""
+HEAD_DEVIATION = 0.02
+NOISE = 0.5
+"""Deviation of a new 3x3 convolution's weights around the identity, as a share of 1 / sqrt(inputs)."""
+
 
 @dataclass(frozen=True)
 class EdgeConfig:
@@ -31,47 +42,69 @@ class EdgeConfig:
 
     height, width, frames: of the clip. widths, depths: channels, and 3x3 convolutions, of each stage, coarse to fine.
     grid_rows, grid_channels, grid_strides: of each grid: cells from top to bottom (as many across as the frame's shape
-    asks for), numbers a cell, frames from one slice to the next. A grid enters the first stage that has its rows.
-    shuffle: of the head. kernel: of the stages. activation: see `models/nerv.py`. Raises `ValueError` on contradictions.
+    asks for), numbers in a cell, frames from one slice to the next. A grid enters the first stage that has its rows;
+    the first grid enters the first stage. shuffle: of the head. kernel: of the stages, odd. activation: as of NeRV.
+    block: `dense`, or `depthwise` (a kernel for each channel, 1x1 to twice the width, activation, 1x1 back, added).
+    modulation: numbers a frame from which scale and shift of every stage follow; 0 for none. Raises `ValueError` on
+    contradictions.
     """
 
     height: int
     width: int
     frames: int
-    widths: tuple[int, ...]
-    depths: tuple[int, ...]
-    grid_rows: tuple[int, ...]
-    grid_channels: tuple[int, ...]
-    grid_strides: tuple[int, ...]
+    widths: tuple[int, ...] = (48, 48)
+    depths: tuple[int, ...] = (1, 5)
+    grid_rows: tuple[int, ...] = (9, 23, 45)
+    grid_channels: tuple[int, ...] = (8, 2, 1)
+    grid_strides: tuple[int, ...] = (1, 4, 16)
     shuffle: int = 4
     kernel: int = 3
-    grid_kernel: int = 3
     activation: str = "leaky_relu"
-    embedding: int = 0
-    local: int = 0
-    gain: float = 0.5
-    up_kernel: int = 1
-    grid_gain: float = 1.0
-    depthwise: int = 0
+    block: str = "dense"
+    modulation: int = 0
 
     def __post_init__(self) -> None:
         for name in ("widths", "depths", "grid_rows", "grid_channels", "grid_strides"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
+        if self.activation not in ACTIVATIONS or self.block not in BLOCKS:
+            raise ValueError(f"activations are {', '.join(ACTIVATIONS)}, blocks {', '.join(BLOCKS)}")
+        stages, grids = len(self.widths), len(self.grid_rows)
+        if not 1 <= stages <= 6 or len(self.depths) != stages:
+            raise ValueError("widths and depths have one number for each stage, of 1 to 6 stages")
+        if not 1 <= grids <= 16 or not grids == len(self.grid_channels) == len(self.grid_strides):
+            raise ValueError("grid rows, channels and strides have one number for each grid, of 1 to 16 grids")
+        counts = (self.height, self.width, self.frames, *self.widths, *self.grid_rows, *self.grid_channels)
+        if min(*counts, *self.grid_strides) < 1 or max(*counts, *self.grid_strides) > 1 << 20:
+            raise ValueError("sizes, widths, rows, channels and strides must be positive and not absurd")
+        if not 0 <= min(self.depths) <= max(self.depths) <= 64 or not 0 <= self.modulation <= 1 << 12:
+            raise ValueError("a stage has at most 64 convolutions, a modulation at most 4096 numbers")
+        if not 1 <= self.shuffle <= 16 or self.kernel % 2 == 0 or not 1 <= self.kernel <= 15:
+            raise ValueError("the head's shuffle lies in 1 to 16, kernels are odd, up to 15")
+        if not self.entering[0]:
+            raise ValueError(f"no grid enters the first stage, which has {self.stage_size(0)[0]} rows")
 
     def stage_size(self, stage: int) -> tuple[int, int]:
         """Height and width of a stage's feature map."""
         factor = self.shuffle * 2 ** (len(self.widths) - 1 - stage)
         return -(-self.height // factor), -(-self.width // factor)
 
-    def grid_size(self, grid: int) -> tuple[int, int]:
-        """Rows and columns of a grid."""
-        rows = self.grid_rows[grid]
-        return rows, max(1, round(rows * self.width / self.height))
+    def grid_shape(self, grid: int) -> tuple[int, int, int, int]:
+        """Slices, channels, rows and columns of a grid."""
+        rows = min(self.grid_rows[grid], self.height)
+        columns = min(max(1, round(rows * self.width / self.height)), self.width)
+        return self.grid_length(grid), self.grid_channels[grid], rows, columns
 
-    def grid_stage(self, grid: int) -> int:
-        """The first stage with at least the grid's rows."""
-        fine = [s for s in range(len(self.widths)) if self.stage_size(s)[0] >= self.grid_rows[grid]]
-        return fine[0] if fine else len(self.widths) - 1
+    def grid_length(self, grid: int) -> int:
+        """Slices of a grid: the last is at or behind the last frame."""
+        return -(-(self.frames - 1) // self.grid_strides[grid]) + 1
+
+    @property
+    def entering(self) -> tuple[tuple[int, ...], ...]:
+        """The grids that enter each stage."""
+        stages = range(len(self.widths))
+        rows = [self.stage_size(s)[0] for s in stages]
+        first = [next((s for s in stages if rows[s] >= r), stages[-1]) for r in self.grid_rows]
+        return tuple(tuple(i for i, s in enumerate(first) if s == stage) for stage in stages)
 
 
 class Edge(VideoModel):
@@ -79,103 +112,87 @@ class Edge(VideoModel):
 
     name = "edge"
     config_type = EdgeConfig
+    edges = ("enter.", "head.", "modulate.")
 
     def __init__(self, config: EdgeConfig) -> None:
         super().__init__(config)
-        c = config
-        k = c.kernel
-        lengths = [-(-(c.frames - 1) // s) + 1 for s in c.grid_strides]
-        for i, (length, channels) in enumerate(zip(lengths, c.grid_channels, strict=True)):
-            rows, columns = c.grid_size(i)
-            self.register_parameter(f"grid{i}", nn.Parameter(c.grid_gain*torch.randn(length, channels, rows, columns)))
-        entering = [[i for i in range(len(c.grid_rows)) if c.grid_stage(i) == s] for s in range(len(c.widths))]
-        self.entering = entering
-        counts = [sum(c.grid_channels[i] for i in grids) for grids in entering]
-        g = c.grid_kernel
-        self.enter = nn.ModuleList(
-            nn.Conv2d(n, w, g, padding=g // 2) if n else nn.Identity() for n, w in zip(counts, c.widths, strict=True)
+        c, pad = config, config.kernel // 2
+        for i in range(len(c.grid_rows)):
+            self.register_parameter(f"grid{i}", nn.Parameter(GRID_DEVIATION * torch.randn(c.grid_shape(i))))
+        counts = [sum(c.grid_channels[i] for i in grids) for grids in c.entering]
+        self.enter = nn.ModuleDict({str(s): nn.Conv2d(n, c.widths[s], 3, padding=1) for s, n in enumerate(counts) if n})
+        self.ups = nn.ModuleList(nn.Conv2d(a, 4 * b, 1) for a, b in itertools.pairwise(c.widths))
+        make = _near_identity if c.block == "dense" else DepthwiseBlock
+        self.stages = nn.ModuleList(
+            nn.ModuleList(make(width, c.kernel) for _ in range(depth))
+            for width, depth in zip(c.widths, c.depths, strict=True)
         )
-        u = c.up_kernel
-        self.ups = nn.ModuleList(nn.Conv2d(a, 4 * b, u, padding=u // 2) for a, b in itertools.pairwise(c.widths))
-        if c.depthwise:
-            self.blocks = nn.ModuleList(nn.ModuleList(Separable(w, c.depthwise) for _ in range(d)) for w, d in zip(c.widths, c.depths, strict=True))
-        else:
-            self.blocks = nn.ModuleList(
-                nn.ModuleList(_near_identity(w, k, c.gain) for _ in range(d)) for w, d in zip(c.widths, c.depths, strict=True)
-            )
-        if c.embedding == 1:
-            n = sum(2 * w * d for w, d in zip(c.widths, c.depths))
-            self.frame_code = nn.Parameter(torch.zeros(c.frames, n, 1, 1))
-            self.modulate = nn.Identity()
-        elif c.embedding:
-            self.frame_code = nn.Parameter(torch.randn(c.frames, c.embedding, 1, 1)*0.1)
-            n = sum(2 * w * d for w, d in zip(c.widths, c.depths))
-            self.modulate = nn.Conv2d(c.embedding, n, 1)
-            nn.init.normal_(self.modulate.weight, std=0.1); nn.init.zeros_(self.modulate.bias)
-        if c.local:
-            self.locals = nn.Parameter(torch.zeros(1, c.widths[-1], c.local, c.local))
-        self.head = nn.Conv2d(c.widths[-1], 3 * c.shuffle**2, k, padding=k // 2)
-        nn.init.normal_(self.head.weight, std=0.02)
+        if c.modulation:
+            self.moments = nn.Parameter(GRID_DEVIATION * torch.randn(c.frames, c.modulation, 1, 1))
+            self.modulate = nn.Conv2d(c.modulation, 2 * sum(c.widths), 1)
+            nn.init.zeros_(self.modulate.weight)
+            nn.init.zeros_(self.modulate.bias)  # type: ignore[arg-type]
+        self.head = nn.Conv2d(c.widths[-1], 3 * c.shuffle**2, c.kernel, padding=pad)
+        nn.init.normal_(self.head.weight, std=HEAD_DEVIATION)
         self.activation = ACTIVATIONS[c.activation]()
         start_grey(self.head, "linear")
 
     @property
     def time_inputs(self) -> tuple[TimeInput, ...]:
-        """Every grid, blended between its slices."""
+        """Every grid, blended between its slices, and the numbers that modulate."""
         c: EdgeConfig = self.config
         grids = tuple(
-            TimeInput("lerp", -(-(c.frames - 1) // s) + 1, stride=float(s), grid=f"grid{i}")
-            for i, s in enumerate(c.grid_strides)
+            TimeInput("lerp", c.grid_length(i), stride=float(stride), grid=f"grid{i}")
+            for i, stride in enumerate(c.grid_strides)
         )
-        if c.embedding:
-            grids += (TimeInput("lerp", c.frames, grid="frame_code"),)
-        return grids
+        return (*grids, TimeInput("lerp", c.frames, grid="moments")) if c.modulation else grids
 
     def decode(self, *inputs: Tensor) -> Tensor:
         """Sampled grids, each (B, channels, rows, columns), to (B, 3, H, W)."""
         c: EdgeConfig = self.config
-        x: Tensor | None = None
-        mods = None
-        if c.embedding:
-            mods = list(self.modulate(inputs[-1]).split([w for w, d in zip(c.widths, c.depths) for _ in range(2*d)], dim=1))
-        for stage, grids in enumerate(self.entering):
-            size = c.stage_size(stage)
-            if x is not None:
-                x = cut(F.pixel_shuffle(self.ups[stage - 1](x), 2), *size)
-            if grids:
-                entered = [inputs[i] for i in grids]
-                entered = [v if v.shape[2:] == size else F.interpolate(v, size, mode="bilinear") for v in entered]
-                v = self.enter[stage](torch.cat(entered, 1) if len(entered) > 1 else entered[0])
-                x = v if x is None else x + v
-            if c.local and stage == len(c.widths) - 1:
-                n = [-(-s // c.local) for s in size]
-                x = x + cut(self.locals.repeat(1, 1, *n), *size)
+        changes = self.modulate(inputs[-1]).split([2 * w for w in c.widths], 1) if c.modulation else None
+        x = self._entered(0, inputs)
+        for stage, convolutions in enumerate(self.stages):
+            if stage:
+                x = cut(F.pixel_shuffle(self.ups[stage - 1](x), 2), *c.stage_size(stage))
+                x = x + self._entered(stage, inputs) if c.entering[stage] else x
+            if changes is not None:
+                scale, shift = changes[stage].chunk(2, 1)
+                x = x + x * scale + shift
             x = self.activation(x)
-            for conv in self.blocks[stage]:
-                x = conv(x)
-                if mods:
-                    x = x * (1 + mods.pop(0)) + mods.pop(0)
-                x = self.activation(x)
+            for convolution in convolutions:  # type: ignore[attr-defined]
+                x = self.activation(convolution(x)) if c.block == "dense" else convolution(x)
         return cut(F.pixel_shuffle(self.head(x), c.shuffle), c.height, c.width)
 
+    def _entered(self, stage: int, inputs: Sequence[Tensor]) -> Tensor:
+        """What the grids of a stage add to its feature map: (B, width, *stage size)."""
+        size = self.config.stage_size(stage)
+        grids = [inputs[i] for i in self.config.entering[stage]]
+        grids = [g if g.shape[2:] == size else F.interpolate(g, size, mode="bilinear") for g in grids]
+        result: Tensor = self.enter[str(stage)](torch.cat(grids, 1) if len(grids) > 1 else grids[0])
+        return result
 
-class Separable(nn.Module):
-    def __init__(self, width, expand):
+
+class DepthwiseBlock(nn.Module):
+    """A kernel for each channel, 1x1 to twice the width, LeakyReLU, 1x1 back, added to the input."""
+
+    def __init__(self, width: int, kernel: int) -> None:
         super().__init__()
-        self.dw = nn.Conv2d(width, width, 3, padding=1, groups=width)
-        self.a = nn.Conv2d(width, width * expand, 1)
-        self.b = nn.Conv2d(width * expand, width, 1)
-    def forward(self, x):
-        return x + self.b(F.leaky_relu(self.a(self.dw(x)), 0.1))
+        self.depthwise = nn.Conv2d(width, width, kernel, padding=kernel // 2, groups=width)
+        self.widen, self.narrow = nn.Conv2d(width, 2 * width, 1), nn.Conv2d(2 * width, width, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, h, w) to the same."""
+        result: Tensor = x + self.narrow(F.leaky_relu(self.widen(self.depthwise(x)), 0.1))
+        return result
 
 
-def _near_identity(width: int, kernel: int, gain: float) -> nn.Conv2d:
-    """A convolution that passes its input on, plus noise of `gain` times the usual deviation."""
+def _near_identity(width: int, kernel: int) -> nn.Conv2d:
+    """A convolution that passes its input on, but for noise."""
     conv = nn.Conv2d(width, width, kernel, padding=kernel // 2)
-    nn.init.normal_(conv.weight, std=gain / math.sqrt(width * kernel**2))
-    nn.init.dirac_(extra := torch.empty_like(conv.weight))
+    identity = nn.init.dirac_(torch.empty_like(conv.weight))
+    nn.init.normal_(conv.weight, std=NOISE / math.sqrt(width * kernel**2))
     with torch.no_grad():
-        conv.weight.add_(extra)
-    assert conv.bias is not None
-    nn.init.zeros_(conv.bias)
+        conv.weight.add_(identity)
+    nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
     return conv

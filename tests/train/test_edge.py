@@ -1,0 +1,111 @@
+"""Edge decoders: sizes as promised, and the whole chain to pixels."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from commands import Call
+
+from inr_export import export
+from inr_runtime import open_video
+from inr_runtime.int8plan import plan_int8
+from inr_train import Clip, fit
+from inr_train.models import Edge, EdgeConfig, count_macs, count_parameters, meta_model
+from inr_train.presets import PRESETS
+from inr_train.trace import trace
+
+SMALL = EdgeConfig(24, 40, 6, (16, 16), (1, 2), (3, 6), (4, 2), (1, 4))
+MOST = {"edge-5": 600_000, "edge-10": 1_000_000, "edge-20": 1_600_000}
+
+
+@pytest.mark.parametrize("size", [(720, 1280), (180, 320), (1080, 1920), (90, 160)])
+def test_sizes_are_what_the_names_say(size: tuple[int, int]) -> None:
+    for name, most in MOST.items():
+        model = meta_model("edge", PRESETS[name].config(*size, 132))
+        kmac = count_macs(model) / 1e3 / (size[0] * size[1])
+        assert kmac == pytest.approx(int(name.split("-")[1]), rel=0.08)
+        assert count_parameters(model) <= most
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"activation": "silu"},
+        {"block": "depthwise"},
+        {"modulation": 4},
+        {"kernel": 5, "widths": (16,), "depths": (1,)},
+        {"height": 23, "width": 37, "frames": 1},
+    ],
+)
+def test_every_variant_draws_frames_of_the_right_size_and_traces(change: dict[str, object]) -> None:
+    config = dataclasses.replace(SMALL, **change)  # type: ignore[arg-type]
+    model = Edge(config)
+    frame = model([0.0, config.frames - 1.0])
+    assert frame.shape == (2, 3, config.height, config.width)
+    assert torch.isfinite(frame).all()
+    assert trace(model).graph.macs == pytest.approx(count_macs(model), rel=0.01)
+
+
+def test_convolutions_begin_as_a_residual_connection() -> None:
+    convolution = Edge(SMALL).stages[1][0]  # type: ignore[index]
+    x = torch.randn(1, 16, 8, 8)
+    assert torch.nn.functional.cosine_similarity(convolution(x).flatten(), x.flatten(), dim=0) > 0.8
+
+
+def test_all_but_the_grids_entrance_runs_on_integers() -> None:
+    """The float nodes are those that take the small grids to their places."""
+    for activation in ("leaky_relu", "silu"):
+        graph = trace(Edge(dataclasses.replace(SMALL, activation=activation))).graph
+        plan = plan_int8(graph)
+        floats = {node.op for i, node in enumerate(graph.nodes) if i not in plan.int8}
+        assert floats <= {"Resize", "Concat", "Conv"}
+        assert sum(node.op == "Conv" for i, node in enumerate(graph.nodes) if i not in plan.int8) <= 2
+
+
+def test_train_export_play(video: Path, call: Call, tmp_path: Path) -> None:
+    code, out, words = call("inr-train", video, "-o", "m.pt", "--preset", "edge-5", "--epochs", 40, "--json")
+    assert code == 0, words
+    trained = json.loads(out)
+    assert trained["recipe"]["optimizer"] == "muon"
+    assert trained["psnr_float_db"] - trained["psnr_db"] < 0.5
+    code, out, words = call("inr-export", "m.pt", "--json")
+    assert code == 0, words
+    with open_video(tmp_path / "m.nvb") as played:
+        assert played.target.name == "cpu-int8"
+        frame = played[0].astype(float)
+        assert frame.shape == (33, 47, 3)
+        assert np.abs(played.at(0.02).pixels.astype(float) - frame).mean() < np.abs(frame - 128).mean()
+
+
+def test_grids_blend_between_frames(tiny_clip: Clip, tmp_path: Path) -> None:
+    recipe = dataclasses.replace(PRESETS["edge-5"].recipe, epochs=10)
+    export(fit(tiny_clip, "edge-5", recipe=recipe, config={"widths": (16, 16), "depths": (1, 1)}), tmp_path / "m.nvb")
+    with open_video(tmp_path / "m.nvb", target="cpu-fp32") as played:
+        first, between, second = (played.at(t / 25, interpolate=True).pixels.astype(int) for t in (0, 0.5, 1))
+    assert (between != first).any()
+    assert (between != second).any()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"widths": (16,)},
+        {"grid_rows": (9,)},
+        {"grid_rows": (12, 12), "widths": (8, 8)},
+        {"kernel": 4},
+        {"activation": "magic"},
+        {"block": "magic"},
+        {"frames": 0},
+        {"shuffle": 99},
+        {"depths": (1, 999)},
+    ],
+)
+def test_contradictions_are_refused(change: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=r".{10}"):
+        dataclasses.replace(SMALL, **change)  # type: ignore[arg-type]

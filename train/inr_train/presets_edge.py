@@ -1,0 +1,34 @@
+"""Sizes of the Edge family: edge-N takes about N thousand multiply-accumulates per pixel, whatever the frame size."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from inr_train.models.edge import EdgeConfig
+
+GRID_ROWS, GRID_STRIDES = (9, 23, 45), (1, 4, 16)
+COARSEST_ROWS = 20
+"""Rows of the first stage, at least, where frames are large enough."""
+
+
+def edge_config(
+    width: int, depth: int, coarse_width: int, grid_channels: tuple[int, ...]
+) -> Callable[[int, int, int], EdgeConfig]:
+    """`depth` convolutions of `width` channels at a quarter of the frame's resolution; one at each coarser stage."""
+
+    def config(height: int, frame_width: int, frames: int) -> EdgeConfig:
+        finest = height / 4
+        coarse = max(0, min(4, int(math.log2(max(1.0, finest / COARSEST_ROWS)))))
+        widths, depths = (*(coarse_width,) * coarse, width), (*(1,) * coarse, depth)
+        rows = tuple(min(r, max(1, math.ceil(finest))) for r in GRID_ROWS)
+        return EdgeConfig(height, frame_width, frames, widths, depths, rows, grid_channels, GRID_STRIDES)
+
+    return config
+
+
+EDGE_CONFIGS = {
+    "edge-5": edge_config(32, 6, 48, (8, 2, 1)),
+    "edge-10": edge_config(48, 6, 64, (8, 2, 1)),
+    "edge-20": edge_config(64, 7, 96, (12, 2, 1)),
+}
