@@ -93,8 +93,8 @@ def _check(path: Path, is_model: bool, reading: dict[str, Any], given: dict[str,
         check_output(given["onnx"], given["overwrite"])
     if given["target"] and not given["onnx"]:
         raise UsageError("--target says what --onnx FILE is made for; give both")
-    if given["target"] == "cpu-int8" and not given["int8"]:
-        raise UsageError("--target cpu-int8 needs --int8")
+    if (given["target"] or "").endswith("int8") and not given["int8"]:
+        raise UsageError(f"--target {given['target']} needs --int8")
     if is_model and given["resume"]:
         raise UsageError("--resume goes on with the training of a video; a model is trained already")
     if is_model and not given["ref"] and any(reading.values()):

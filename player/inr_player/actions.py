@@ -13,7 +13,7 @@ from inr_player.benchmark import Benchmark, benchmark
 from inr_player.compare import Comparison, Reference, compare, open_reference
 from inr_player.inspect import describe
 from inr_player.playback import count_at_rate, frames_at_rate, play
-from inr_player.request import Request
+from inr_player.request import Request, showing_builds
 from inr_player.selection import part_of
 from inr_player.sound import media_of, play_sound
 from inr_player.tables import show_info
@@ -32,6 +32,8 @@ def run(request: Request) -> None:
         raise UsageError(f"{request.file} holds pictures, no sound; write -o out.mp4 or out.png, and no --rate")
     if request.info:
         _info(request)
+    elif request.prepare:
+        _prepare(request)
     elif request.benchmark:
         _benchmark(request)
     elif request.reference:
@@ -44,6 +46,14 @@ def _info(request: Request) -> None:
     with NvbReader(request.file) as reader:
         facts = describe(reader)
     print_json(facts) if request.as_json else show_info(facts)
+
+
+def _prepare(request: Request) -> None:
+    start = perf_counter()
+    with request.open() as decoder, showing_builds(request.quiet):
+        decoder.prepare()
+        report = {"backend": decoder.backend, "target": decoder.target.name, "seconds": perf_counter() - start}
+    print_json(report) if request.as_json else say(f"ready in {report['seconds']:.1f} s", request.quiet)
 
 
 def _benchmark(request: Request) -> None:

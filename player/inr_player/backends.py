@@ -1,24 +1,37 @@
-"""Which engines are installed here."""
+"""Which engines are here, and which of them play a file."""
 
 from __future__ import annotations
 
-from importlib import import_module
+from dataclasses import asdict
 from typing import Any
 
-from inr_runtime.backends import BACKENDS
+from inr_runtime.backends import BACKENDS, look_for
+from inr_runtime.decoder import open_video
+from inr_runtime.errors import InrError
 
 
-def list_backends() -> list[dict[str, Any]]:
-    """One row per known engine, best first: `backend`, `available`, and its `version` or None."""
+def list_backends(file: str | None = None, threads: int = 0) -> list[dict[str, Any]]:
+    """One row per known engine, best first: `backend`, `available`, `version`, `device`, `reason`.
+
+    file: a .nvb that each available engine is to open and to draw one frame of, compared with its thumbnail; then
+    `plays` tells what runs, or is None with the reason.
+    """
     rows = []
-    for name in BACKENDS:
-        version = _version_of(name)
-        rows.append({"backend": name, "available": version is not None, "version": version})
+    for found in map(look_for, BACKENDS):
+        row = asdict(found)
+        if file is not None:
+            row["plays"] = None
+            if found.available:
+                row |= _tried(file, found.backend, threads)
+        rows.append(row)
     return rows
 
 
-def _version_of(module: str) -> str | None:
+def _tried(file: str, backend: str, threads: int) -> dict[str, Any]:
     try:
-        return str(import_module(module).__version__)
-    except ImportError:
-        return None
+        with open_video(file, backend=backend, threads=threads) as video:
+            return {"plays": video.backend}
+    except InrError as error:
+        if error.exit_code != 1:  # the file's fault or the user's, not the engine's
+            raise
+        return {"reason": str(error)}

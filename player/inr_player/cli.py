@@ -68,9 +68,12 @@ def _position(flag: str, text: str) -> Callable[..., Any]:
     type=click.Choice(["auto", *TARGETS]),
     default="auto",
     show_default=True,
-    help="Arithmetic; auto is int8 where the file was made for it.",
+    help="Engine and arithmetic; auto is the best that works.",
 )
-@click.option("--list-backends", "listing", is_flag=True, help="Show the engines that are installed, and stop.")
+@click.option(
+    "--backends", "--list-backends", "listing", is_flag=True, help="Show the engines, and which can play FILE.nvb."
+)
+@click.option("--prepare", is_flag=True, help="Build and keep the engine for FILE.nvb now (TensorRT takes minutes).")
 @common_options
 def command(file: str | None, listing: bool, **given: Any) -> None:
     """Play FILE.nvb, turn it into an ordinary video, measure it, or look inside.
@@ -81,7 +84,7 @@ def command(file: str | None, listing: bool, **given: Any) -> None:
     inr-play clip.nvb --compare original.mp4
     """
     if listing:
-        rows = list_backends()
+        rows = list_backends(file, given["threads"])
         print_json(rows) if given["as_json"] else show_backends(rows)
         return
     if file is None:

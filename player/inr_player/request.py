@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -9,9 +12,11 @@ from typing import Any
 from inr_player.benchmark import available_cores
 from inr_player.compare import Reference
 from inr_player.selection import Selection
-from inr_runtime.cli import say
+from inr_runtime.backends import building
+from inr_runtime.cli import StatusLine, say
 from inr_runtime.decoder import Decoder, open_video
 from inr_runtime.errors import UsageError
+from inr_runtime.opened import OpenFile
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,7 @@ class Request:
     rate: int | None
     benchmark: bool
     info: bool
+    prepare: bool
     reference: Reference | None
     backend: str
     target: str
@@ -40,14 +46,13 @@ class Request:
 
     def check(self) -> None:
         """Raise `UsageError` where options contradict each other."""
-        given = {"--info": self.info, "--benchmark": self.benchmark, "--compare": bool(self.reference)}
+        given = {"--info": self.info, "--prepare": self.prepare, "--benchmark": self.benchmark}
+        given["--compare"] = bool(self.reference)
         chosen = [name for name, used in {**given, "-o": bool(self.output)}.items() if used]
         if len(chosen) > 1:
             raise UsageError(f"{' and '.join(chosen)} are different things to do; give one at a time")
         if self.output == "-" and self.as_json:
             raise UsageError("-o - and --json both write to stdout; give -o a file name")
-        if self.interpolate and not self.fps:
-            raise UsageError("--interpolate draws moments between frames; add the --fps to play at")
         if self.interpolate and not self.fps:
             raise UsageError("--interpolate draws moments between frames; add the --fps to play at")
         if self.fps and (self.info or self.benchmark or self.reference):
@@ -60,6 +65,28 @@ class Request:
     def open(self) -> Decoder:
         """Open the file in an engine and say which one it is."""
         engine: dict[str, Any] = {"backend": self.backend, "target": self.target, "threads": self.threads}
-        decoder = open_video(self.file, size=self.size, **engine)
-        say(f"{decoder.backend}, {self.threads or available_cores()} threads", self.quiet)
+        with showing_builds(self.quiet):
+            decoder = open_video(self.file, size=self.size, **engine)
+        say(engine_line(decoder, self.threads), self.quiet)
         return decoder
+
+
+def engine_line(decoder: OpenFile, threads: int) -> str:
+    """What runs, and which better engines are here but did not play the file; with -v also those that are not here."""
+    on_cpu = decoder.target.backend in ("cpu", "openvino")
+    passed = dict(decoder.failed)
+    if logging.getLogger("inr").isEnabledFor(logging.INFO):
+        passed = {**decoder.missing, **passed}
+    words = [decoder.backend + (f", {threads or available_cores()} threads" if on_cpu else "")]
+    return "; ".join([*words, *(f"not {name}: {why}" for name, why in passed.items())])
+
+
+@contextmanager
+def showing_builds(quiet: bool) -> Iterator[None]:
+    """Say how far engines are that are built inside this block."""
+
+    def show(phase: str, done: int, steps: int) -> None:
+        status.update(done, max(steps, 1), "building the engine", phase=phase)
+
+    with StatusLine("inr-play", quiet) as status, building(show):
+        yield

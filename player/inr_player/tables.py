@@ -22,10 +22,12 @@ def show_info(facts: Mapping[str, Any]) -> None:
 
 
 def show_backends(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Print the known engines and whether they are installed."""
-    table = _table("engine", "version")
+    """Print the known engines, best first: what is there, or why it is not."""
+    table = _table("engine", "version", "")
+    table.columns[2].overflow = "fold"
     for row in rows:
-        table.add_row(row["backend"], row["version"] or "not installed")
+        words = row["reason"] or row.get("plays") or row["device"]
+        table.add_row(row["backend"], row["version"] or "not here", words)
     Console(highlight=False).print(table)
 
 

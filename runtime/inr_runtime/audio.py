@@ -13,7 +13,7 @@ from inr_runtime.errors import BackendError, FormatError, UsageError
 from inr_runtime.format import NvbReader
 from inr_runtime.info import AudioInfo
 from inr_runtime.limits import DEFAULT_LIMITS, Limits
-from inr_runtime.opened import OpenFile, choose_target
+from inr_runtime.opened import OpenFile
 from inr_runtime.segment import sound_print
 from inr_runtime.tensors import FloatArray
 from inr_runtime.tiles import draw_sound
@@ -37,7 +37,7 @@ def open_audio(
     try:
         if reader.header.media != "audio":
             raise UsageError(f"{reader.path} holds pictures, no sound; open it with open_video")
-        return AudioDecoder(reader, backend, choose_target(reader.header, target), threads)
+        return AudioDecoder(reader, backend, target, threads)
     except BaseException:
         reader.close()
         raise

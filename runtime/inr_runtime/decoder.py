@@ -17,8 +17,7 @@ from inr_runtime.format import NvbReader
 from inr_runtime.frame import Frame
 from inr_runtime.info import VideoInfo
 from inr_runtime.limits import DEFAULT_LIMITS, Limits
-from inr_runtime.lower import Target
-from inr_runtime.opened import OpenFile, choose_target
+from inr_runtime.opened import OpenFile
 from inr_runtime.segment import make_thumbnail
 from inr_runtime.tiles import draw_picture, feed_at
 
@@ -37,8 +36,9 @@ def open_video(
 ) -> Decoder:
     """Open a .nvb file for decoding.
 
-    backend: `auto` or one of `inr_runtime.backends.BACKENDS`. target: `auto` (int8 where the file was made for it,
-    else fp32) or one of `inr_runtime.lower.TARGETS`. threads: 0 = all cores.
+    backend: one of `inr_runtime.backends.BACKENDS`, or `auto` for the best that plays the file (see
+    `inr_runtime.backends.choice`). target: one of `inr_runtime.lower.TARGETS`, or `auto` for the engine's best.
+    threads: 0 = all cores.
     size: width and height of the frames, which a coordinate network draws in any; None is the file's own.
     Raises `InputError` or an `NvbError` where the file is not what it should be, `MissingExtraError` without an
     engine, `UsageError` on unknown names.
@@ -47,7 +47,7 @@ def open_video(
     try:
         if reader.header.media == "audio":
             raise UsageError(f"{reader.path} holds sound, not pictures; open it with open_audio")
-        return Decoder(reader, backend, choose_target(reader.header, target), threads, size)
+        return Decoder(reader, backend, target, threads, size)
     except BaseException:
         reader.close()
         raise
@@ -61,7 +61,7 @@ class Decoder(OpenFile):
     """
 
     def __init__(
-        self, reader: NvbReader, backend: str, target: Target, threads: int, size: tuple[int, int] | None = None
+        self, reader: NvbReader, backend: str, target: str, threads: int, size: tuple[int, int] | None = None
     ) -> None:
         self._info = reader.header.info if size is None else _resized(reader, size)
         super().__init__(reader, backend, target, threads)

@@ -37,8 +37,21 @@ class Target:
         """As on the command line, `cpu-int8`."""
         return f"{self.engine}-{self.precision}"
 
+    @property
+    def backend(self) -> str:
+        """The engine by the name that `inr_runtime.backends` gives it."""
+        return "tensorrt" if self.engine == "trt" else self.engine
 
-TARGETS = {t.name: t for t in (Target("cpu", "int8"), Target("cpu", "fp32"))}
+
+_PRECISIONS = {
+    "cpu": ("int8", "fp32"),
+    "openvino": ("int8", "bf16", "fp32"),
+    "cuda": ("fp16",),
+    "trt": ("fp16", "int8"),
+}
+TARGETS = {f"{e}-{p}": Target(e, p) for e, precisions in _PRECISIONS.items() for p in precisions}
+CPU_TARGETS = tuple(name for name, target in TARGETS.items() if target.engine == "cpu")
+"""Names of the targets that run wherever the `cpu` extra is installed."""
 
 
 def target_named(name: str) -> Target:
@@ -81,7 +94,8 @@ def lower(
     """Build the graph that `target` runs.
 
     weights: one per `graph.weights`, in order. ranges: (low, high) by edge name, needed by int8 targets.
-    batch: frames per run. Raises `GraphError` where weights do not fit or ranges are missing.
+    batch: frames per run. Raises `GraphError` where weights do not fit or ranges are missing, `BackendError` where
+    values leave the range of float16.
     """
     for port, tensor in zip(graph.weights, weights, strict=False):
         if port.shape != tensor.shape:
@@ -89,7 +103,11 @@ def lower(
     if len(weights) != len(graph.weights):
         raise GraphError(f"the graph has {len(graph.weights)} weights, {len(weights)} were given")
     builder = _Builder(graph, {p.name: t for p, t in zip(graph.weights, weights, strict=True)}, batch)
-    if target.precision == "int8":
+    if target.engine in ("cuda", "trt"):
+        from inr_runtime.lower_half import lower_half  # it is built on this file
+
+        lower_half(builder, ranges, integers=target.precision == "int8")
+    elif target.precision == "int8":
         _lower_int8(builder, plan_int8(graph), ranges)
     else:
         _lower_float(builder)
@@ -166,6 +184,13 @@ class _Builder:
         return make_model(helper.make_graph(self.nodes, "nvb", inputs, outputs, tensors))
 
 
+def require_ranges(plan: Int8Plan, ranges: Mapping[str, Range] | None) -> Mapping[str, Range]:
+    """The activation ranges that integers need; raises `GraphError` where the file carries none."""
+    if ranges is None or any(edge not in ranges for edge in plan.ranged):
+        raise GraphError("this file carries no activation ranges for int8; use a float target or export with --int8")
+    return ranges
+
+
 def _value(name: str, kind: int, shape: Sequence[int]) -> onnx.ValueInfoProto:
     return helper.make_tensor_value_info(name, kind, list(shape))
 
@@ -192,9 +217,7 @@ def _copy_float(builder: _Builder, node: Node, inputs: Sequence[str]) -> None:
 
 
 def _lower_int8(builder: _Builder, plan: Int8Plan, ranges: Mapping[str, Range] | None) -> None:
-    if ranges is None or any(edge not in ranges for edge in plan.ranged):
-        raise GraphError("this file carries no activation ranges for int8; use a float target or export with --int8")
-    graph = builder.graph
+    ranges, graph = require_ranges(plan, ranges), builder.graph
     scales = {e: edge_parameters(plan, ranges, e) for e in plan.edges}
     # The picture is read as integers: a dequantized copy that nobody reads would be computed all the same.
     read = {name for node in graph.nodes for name in node.inputs if name}

@@ -3,29 +3,42 @@
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from inr_runtime.backends import Backend, open_backend
-from inr_runtime.chunks import Header
-from inr_runtime.errors import BackendError, ChecksumError, FormatError, NvbError, TruncatedError
+from inr_runtime.backends.choice import choose_targets
+from inr_runtime.errors import BackendError, ChecksumError, FormatError, MissingExtraError, NvbError, TruncatedError
 from inr_runtime.format import NvbReader
 from inr_runtime.graph import CanonicalGraph
-from inr_runtime.lower import TARGETS, Target, lower, target_named
+from inr_runtime.lower import Lowered, Target, lower
 from inr_runtime.segment import Segment
 from inr_runtime.tensors import FloatArray
+
+
+@runtime_checkable
+class _Refitting(Protocol):
+    """An engine that can take another segment's weights."""
+
+    def load(self, lowered: Lowered) -> bool:
+        """Take them; False where this needs another engine."""
+        ...
 
 
 class OpenFile:
     """An open .nvb file with an engine for one of its segments at a time. A context manager.
 
-    Subclasses give what is decoded, and `_check`, which compares it with what the segment says of itself.
+    Of several engines the next is taken where one cannot be opened, draws a wrong picture or fails on a frame; where
+    the user named one, there is no next, and its error is raised. Subclasses give what is decoded, and `_check`, which
+    compares it with what the segment says of itself.
     """
 
-    def __init__(self, reader: NvbReader, backend: str, target: Target, threads: int) -> None:
-        self._reader, self._backend_name, self._target, self._threads = reader, backend, target, threads
+    def __init__(self, reader: NvbReader, backend: str, target: str, threads: int) -> None:
+        self._reader, self._backend_name, self._threads = reader, backend, threads
+        self._targets, self._missing = choose_targets(reader.header, backend, target)
+        self._failed: dict[str, str] = {}
         self._starts = [e.first_frame for e in reader.index]
         self._number = -1
         self._segment: Segment
@@ -60,7 +73,26 @@ class OpenFile:
     @property
     def target(self) -> Target:
         """Engine and precision that the graph was lowered for."""
-        return self._target
+        return self._targets[0]
+
+    @property
+    def missing(self) -> dict[str, str]:
+        """Better engines that are not there, with the reason."""
+        return dict(self._missing)
+
+    @property
+    def failed(self) -> dict[str, str]:
+        """Better engines that are there and did not play this file, with the reason."""
+        return dict(self._failed)
+
+    def prepare(self) -> None:
+        """Open every graph of the file once, so that engines which are built and kept are there when it is played."""
+        seen = set()
+        for number in range(len(self._starts)):
+            graph = self._reader.segment(number).graph
+            if graph not in seen:
+                seen.add(graph)
+                self._open_segment(number)
 
     @property
     def _graph(self) -> CanonicalGraph:
@@ -74,8 +106,17 @@ class OpenFile:
     def _run(self, inputs: dict[str, FloatArray]) -> NDArray[np.generic]:
         """One run of the engine, without the batch."""
         with self._reader.naming():
-            result: NDArray[np.generic] = self._require_engine().run(inputs)[0]
-            return result
+            while True:
+                try:
+                    result: NDArray[np.generic] = self._require_engine().run(inputs)[0]
+                    return result
+                except BackendError as error:
+                    # While a segment is being opened, `_open_segment` is the one to go on.
+                    if self._number < 0 or len(self._targets) == 1:
+                        raise
+                    number = self._number
+                    self._give_up(error)
+                    self._open_segment(number)
 
     def _require_engine(self) -> Backend:
         if self._engine is None:
@@ -97,20 +138,33 @@ class OpenFile:
         if number == self._number:
             return
         segment = self._reader.segment(number)
+        while True:
+            try:
+                return self._open_with(self._targets[0], segment, number)
+            except (BackendError, MissingExtraError) as error:
+                if len(self._targets) == 1:
+                    raise
+                self._give_up(error)
+
+    def _open_with(self, target: Target, segment: Segment, number: int) -> None:
         header = self._reader.header
         with self._reader.naming(f"segment {number}"):
             graph = header.graphs[segment.graph]
-            lowered = lower(graph, segment.weights, self._target, header.ranges.get(segment.graph))
-            engine = open_backend(lowered, self._backend_name, self._threads)
-        if self._engine is not None:
-            self._engine.close()
-        self._engine, self._segment, self._number = engine, segment, -1
+            lowered = lower(graph, segment.weights, target, header.ranges.get(segment.graph))
+            self._number = -1
+            if not (isinstance(self._engine, _Refitting) and self._engine.load(lowered)):
+                engine = open_backend(lowered, self._backend_name, self._threads)
+                if self._engine is not None:
+                    self._engine.close()
+                self._engine = engine
+        self._segment = segment
         self._check(number)
         self._number = number
 
-
-def choose_target(header: Header, name: str) -> Target:
-    """The target called `name`; auto is int8 where the file was made for it, else fp32. Raises `UsageError`."""
-    if name != "auto":
-        return target_named(name)
-    return TARGETS["cpu-int8" if header.ranges else "cpu-fp32"]
+    def _give_up(self, error: Exception) -> None:
+        """Leave an engine that failed for the next one."""
+        self._failed[self._targets.pop(0).backend] = str(error)
+        self._number = -1
+        if self._engine is not None:
+            self._engine.close()
+            self._engine = None

@@ -18,7 +18,7 @@ from inr_runtime.backends import open_backend
 from inr_runtime.errors import GraphError, UsageError
 from inr_runtime.graph import CanonicalGraph, Node, Port, renumber
 from inr_runtime.int8plan import plan_int8
-from inr_runtime.lower import OUTPUT, TARGETS, Lowered, lower, target_named
+from inr_runtime.lower import CPU_TARGETS, OUTPUT, TARGETS, Lowered, lower, target_named
 from inr_runtime.sample import TimeTensor
 from inr_runtime.tensors import quantize
 
@@ -167,7 +167,7 @@ def test_a_bias_is_added_in_the_unit_of_the_sums() -> None:
     assert (np.abs(steps * unit.astype(np.float64) - bias) <= unit * 0.5001).all()
 
 
-@pytest.mark.parametrize("target", list(TARGETS))
+@pytest.mark.parametrize("target", CPU_TARGETS)
 @pytest.mark.parametrize("graph", [tiny_graph(), convolutions("LeakyRelu"), convolutions("silu"), norm_graph()])
 def test_three_frames_at_once_are_three_frames(target: str, graph: CanonicalGraph) -> None:
     weights, together = stored(graph), feed_of(graph, batch=3)
@@ -183,7 +183,7 @@ def test_three_frames_at_once_are_three_frames(target: str, graph: CanonicalGrap
         assert difference.max() <= (0 if exact else 1)
 
 
-@pytest.mark.parametrize("target", list(TARGETS))
+@pytest.mark.parametrize("target", CPU_TARGETS)
 def test_an_embedded_model_is_the_same_bit_for_bit(target: str) -> None:
     graph = tiny_graph()
     weights, feed = random_weights(graph, 1), time_feed(5.0)

@@ -23,7 +23,7 @@ from inr_runtime.errors import BackendError, ChecksumError, FormatError, GraphEr
 from inr_runtime.format import NvbReader, write_nvb
 from inr_runtime.graph import Node, Port, renumber
 from inr_runtime.info import VideoInfo
-from inr_runtime.lower import TARGETS, Lowered, lower
+from inr_runtime.lower import CPU_TARGETS, TARGETS, Lowered, lower
 from inr_runtime.sample import TimeTensor
 from inr_runtime.segment import Segment, make_thumbnail
 from inr_runtime.tensors import QuantTensor
@@ -56,7 +56,7 @@ def mixed_up(lowered: Lowered, name: str, threads: int) -> Backend:
     return open_backend(replace(lowered, initializers=wrong), name, threads)
 
 
-@pytest.mark.parametrize("target", list(TARGETS))
+@pytest.mark.parametrize("target", CPU_TARGETS)
 def test_weights_in_the_wrong_order_are_noticed(tiny_nvb: Path, target: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(opened, "open_backend", mixed_up)
     with pytest.raises(BackendError, match=r"tiny\.nvb: segment 0 decodes to a wrong picture"):

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from inr_runtime.backends import pip_line
 from inr_runtime.errors import BackendError, MissingExtraError
 from inr_runtime.graph import make_model
 from inr_runtime.lower import OUTPUT, Array, Lowered
@@ -21,8 +22,18 @@ def import_onnxruntime() -> Any:
     try:
         import onnxruntime
     except ImportError as error:
-        raise MissingExtraError("no inference engine is installed; run: pip install 'inr-video[cpu]'") from error
+        raise MissingExtraError(f"no inference engine is installed; run: {pip_line('cpu')}") from error
     return onnxruntime
+
+
+def open_engine(lowered: Lowered, threads: int = 0) -> OrtBackend:
+    """As `OrtBackend`."""
+    return OrtBackend(lowered, threads)
+
+
+def probe() -> tuple[str, str]:
+    """Version and device. Raises `MissingExtraError`."""
+    return str(import_onnxruntime().__version__), "CPU"
 
 
 class OrtBackend:
@@ -35,7 +46,7 @@ class OrtBackend:
         ort = import_onnxruntime()
         ort.set_default_logger_severity(4)
         # The session reads these arrays in place: without this reference most pixels turn wrong, with no error.
-        self._weights = _as_values(ort, lowered.initializers)
+        self._weights = as_values(ort, lowered.initializers)
         self._ort, self._model = ort, lowered.model.SerializeToString()
         self._options = _session_options(ort, lowered, threads)
         self._options.add_external_initializers(list(self._weights), [value for value, _ in self._weights.values()])
@@ -46,7 +57,7 @@ class OrtBackend:
         try:
             return self._ort.InferenceSession(self._model, self._options, providers=["CPUExecutionProvider"])
         except Exception as error:
-            raise BackendError(f"ONNX Runtime refused the graph: {_first_line(error)}") from error
+            raise BackendError(f"ONNX Runtime refused the graph: {first_line(error)}") from error
 
     @property
     def name(self) -> str:
@@ -70,7 +81,7 @@ class OrtBackend:
             self._session = self._open()
             return self._session.run([OUTPUT], inputs)[0]
         except Exception as error:
-            raise BackendError(f"ONNX Runtime failed on a frame: {_first_line(error)}") from error
+            raise BackendError(f"ONNX Runtime failed on a frame: {first_line(error)}") from error
 
     def close(self) -> None:
         """Free the session, then the weights it read; whoever runs it again meets an error, not freed memory."""
@@ -78,16 +89,20 @@ class OrtBackend:
         self._weights.clear()
 
 
-def _as_values(ort: Any, arrays: Mapping[str, Array]) -> dict[str, tuple[Any, Array]]:
+def as_values(ort: Any, arrays: Mapping[str, Array]) -> dict[str, tuple[Any, Array]]:
+    """Arrays with the values that sessions read in place; both must outlive the session."""
     contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     return {name: (ort.OrtValue.ortvalue_from_numpy(array), array) for name, array in contiguous.items()}
 
 
+def thread_count(threads: int) -> int:
+    """0 as the cores that this process may use, where the system tells; else the engine's own default, 0."""
+    return threads or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else threads
+
+
 def _session_options(ort: Any, lowered: Lowered, threads: int) -> Any:
     options = ort.SessionOptions()
-    options.intra_op_num_threads = (
-        threads or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else threads
-    )
+    options.intra_op_num_threads = thread_count(threads)
     options.inter_op_num_threads = 1
     options.log_severity_level = 4  # what fails is raised too
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
@@ -125,5 +140,6 @@ def int8_saturates() -> bool:
     return bool((result != 255).any())
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """The first line of an engine's error, which may run over many."""
     return (str(error).splitlines() or [type(error).__name__])[0]
