@@ -14,19 +14,39 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
-PACKAGES = ("inr-video", "numpy", "onnx", "onnxruntime", "onnxruntime-gpu", "torch", "av")
+PACKAGES = (
+    "inr-video",
+    "numpy",
+    "onnx",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "onnxruntime-ep-openvino",
+    "tensorrt",
+    "torch",
+    "av",
+)
 
 
 def write_results(bench: str, protocol: str, rows: Sequence[dict[str, Any]], hardware: str | None = None) -> Path:
-    """Write `results/<bench>/<hardware>.json` and return its path.
+    """Write `results/<bench>/<hardware>.json` and return its path; arguments as of `make_record`."""
+    record = make_record(bench, protocol, rows, hardware)
+    path = RESULTS / bench / f"{slug(record['hardware'])}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    return path
+
+
+def make_record(
+    bench: str, protocol: str, rows: Sequence[dict[str, Any]], hardware: str | None = None
+) -> dict[str, Any]:
+    """Return what a result file holds.
 
     A row names its model, engine or codec and carries figures with units in their keys. `protocol` says in words what
     was measured and how; `hardware` is the processor's name unless given (a GPU's, say).
     """
-    hardware = hardware or processor_name()
-    record = {
+    return {
         "bench": bench,
-        "hardware": hardware,
+        "hardware": hardware or processor_name(),
         "cores": os.cpu_count(),
         "versions": {"python": platform.python_version(), "system": platform.system(), **package_versions()},
         "commit": commit(),
@@ -34,10 +54,6 @@ def write_results(bench: str, protocol: str, rows: Sequence[dict[str, Any]], har
         "protocol": protocol,
         "rows": list(rows),
     }
-    path = RESULTS / bench / f"{slug(hardware)}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    return path
 
 
 def processor_name() -> str:

@@ -55,7 +55,9 @@ class Weights:
         if not isinstance(a, np.ndarray):
             raise TypeError("__init__(): incompatible constructor arguments")
         if not a.flags.c_contiguous:
-            raise ValueError("Could not convert non-contiguous NumPy array to Weights. Please use numpy.ascontiguousarray()")
+            raise ValueError(
+                "Could not convert non-contiguous NumPy array to Weights. Please use numpy.ascontiguousarray()"
+            )
         self.array = a
 
 

@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Any
 
 import onnx
+
 from fakes.engine import BUFFER, DataType, Engine, ILogger, IProgressMonitor, MemoryPoolType, Refitter, Weights, typed
 from fakes.libcuda import FakeCuda
 

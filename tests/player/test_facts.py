@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -117,3 +118,42 @@ def test_engines_are_listed_without_a_file(call: Call) -> None:
     assert all((row["version"] is None) == (row["reason"] is not None) for row in rows)
     assert rows[-1]["available"] is True
     assert "tensorrt" in call("--backends")[1]
+
+
+def test_engines_are_tried_on_a_file(call: Call, tiny_nvb: Path, tmp_path: Path) -> None:
+    rows = json.loads(call(tiny_nvb, "--backends", "--json")[1])
+    assert rows[-1]["plays"].endswith("cpu-int8")
+    assert all(row["plays"] or row["reason"] for row in rows)
+    assert "cpu-int8" in call(tiny_nvb, "--backends")[1]
+    broken = tmp_path / "broken.nvb"
+    broken.write_bytes(tiny_nvb.read_bytes()[:-40])
+    assert call(broken, "--backends")[0] == 3
+
+
+@pytest.mark.parametrize("backend", ["tensorrt", "cuda", "openvino"])
+def test_an_engine_that_is_not_here_is_named_with_the_way_to_it(
+    backend: str, call: Call, tiny_nvb: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("tensorrt", "onnxruntime_ep_openvino"):
+        monkeypatch.setitem(sys.modules, module, None)
+    code, _, err = call(tiny_nvb, "--vo", "null", "--backend", backend)
+    assert (code, err.count("\n")) == (1, 1)
+    assert f"pip install 'inr-video[{backend}]'" in err
+    assert f"pip install 'inr-video[{backend}]'" in " ".join(call("--backends")[1].split()), "brackets are no markup"
+    assert call(tiny_nvb, "--vo", "null", "--backend", backend, "--target", "cpu-fp32")[0] == 2
+
+
+def test_the_engine_is_named_with_the_reasons_against_others(call: Call, tiny_nvb: Path) -> None:
+    quiet, loud = (call(tiny_nvb, "--vo", "null", *flags)[2].splitlines()[0] for flags in ([], ["-v"]))
+    assert "not " not in quiet
+    assert "; not cuda: " in loud
+
+
+def test_an_engine_is_prepared_ahead(call: Call, tiny_nvb: Path) -> None:
+    code, out, err = call(tiny_nvb, "--prepare", "--json", "--backend", "cpu")
+    report = json.loads(out)
+    assert (code, report["target"], set(report)) == (0, "cpu-int8", {"backend", "target", "seconds"})
+    assert report["backend"] in err
+    assert "ready in " in call(tiny_nvb, "--prepare")[2]
+    assert call(tiny_nvb, "--prepare", "--info")[0] == 2
+    assert call(tiny_nvb, "--prepare", "-o", "out.mp4")[0] == 2

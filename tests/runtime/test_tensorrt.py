@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,8 +13,10 @@ import pytest
 from builders import make_nvb
 from fakes.tensorrt import FakeTensorRt
 
+from inr_player.cli import main
 from inr_runtime import open_video
 from inr_runtime.backends import building, driver
+from inr_runtime.cli import StatusLine
 from inr_runtime.errors import BackendError, MissingExtraError
 
 Install = Callable[..., FakeTensorRt]
@@ -189,7 +192,21 @@ def test_what_is_missing_is_said_with_the_way_to_it(
     driver.open_driver.cache_clear()
 
 
-def test_files_of_more_than_one_graph_are_prepared_whole(jetson: Install, tmp_path: Path) -> None:
+def test_prepared_ahead_it_plays_at_once(
+    jetson: Install, tiny_nvb: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    trt, told = jetson(), list[tuple[str, dict[str, str]]]()
+    monkeypatch.setattr(StatusLine, "update", lambda self, done, total, unit, **facts: told.append((unit, facts)))
+    for arguments in ["--prepare"], ["--vo", "null"]:
+        monkeypatch.setattr(sys, "argv", ["inr-play", str(tiny_nvb), *arguments])
+        with pytest.raises(SystemExit) as left:
+            main()
+        assert (left.value.code, trt.builds) == (0, 1)
+        assert "tensorrt 10.13.3.9 trt-fp16 on Fake Orin" in capfd.readouterr().err
+    assert told.count(("building the engine", {"phase": "Building Engine"})) == 4, "only the first run builds"
+
+
+def test_a_file_of_many_segments_is_prepared_once(jetson: Install, tmp_path: Path) -> None:
     trt = jetson()
     with open_video(make_nvb(tmp_path / "three.nvb", lengths=[4, 4, 4])) as video:
         video.prepare()
