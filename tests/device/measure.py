@@ -16,9 +16,9 @@ from inr_runtime.errors import InrError
 PROTOCOL = (
     "Every engine in a process of its own, {threads} CPU threads, the first {frames} frames. psnr_db: mean over frames "
     "against cpu-fp32 on the same machine, null where identical; psnr_worst_frame_db: the worst of them. open_ms: the "
-    "first opening, with whatever the engine builds; open_again_ms: the second. first_frame_ms: "
-    "the same until the first picture. fps: decoding calls in order, without the first five. seek_ms_p50: single frames in "
-    "random order. peak_memory_bytes: of the process after playing, GPU memory not included."
+    "first opening, with whatever the engine builds; open_again_ms: the second; first_frame_ms: that and a picture. "
+    "fps: decoding calls in order, without the first five. seek_ms_p50: single frames in random order. "
+    "peak_memory_bytes: of the process after playing, GPU memory not included."
 )
 WARM_UP = 5
 

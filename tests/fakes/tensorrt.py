@@ -1,6 +1,8 @@
 """The `tensorrt` module, as its bindings 10.3, 10.13 and 11 take their arguments; engines compute by ONNX Runtime.
 
-Signatures are those that the published bindings print (`help(tensorrt.Builder)`), checked by type in every call.
+Signatures are those that the published bindings 10.3.0, 10.13.3.9, 10.16.1.11 and 11.4.0.106 print, and every call is
+checked by type. Those bindings have all names that `inr_runtime.backends.trt` uses; how engines behave is known from
+NVIDIA's documentation only.
 """
 
 from __future__ import annotations
@@ -18,9 +20,7 @@ from fakes.engine import BUFFER, DataType, Engine, ILogger, IProgressMonitor, Me
 from fakes.libcuda import FakeCuda
 
 
-class NetworkDefinitionCreationFlag(Enum):
-    EXPLICIT_BATCH, STRONGLY_TYPED = 0, 1
-
+class _Flag(Enum):
     def __int__(self) -> int:
         return self.value
 
@@ -110,7 +110,9 @@ class FakeTensorRt(ModuleType):
         weak = [] if version.startswith("11") else ["FP16", "INT8", "BF16"]
         self.BuilderFlag = Enum("BuilderFlag", ["TF32", "REFIT", "REFIT_IDENTICAL", "STRIP_PLAN", *weak])
         self.ILogger, self.IProgressMonitor, self.Weights, self.DataType = ILogger, IProgressMonitor, Weights, DataType
-        self.MemoryPoolType, self.NetworkDefinitionCreationFlag = MemoryPoolType, NetworkDefinitionCreationFlag
+        self.MemoryPoolType = MemoryPoolType
+        typing = {"STRONGLY_TYPED": 0} if version.startswith("11") else {"EXPLICIT_BATCH": 0, "STRONGLY_TYPED": 1}
+        self.NetworkDefinitionCreationFlag: Any = _Flag("NetworkDefinitionCreationFlag", typing)
         self.uint8, self.float32, self.float16 = DataType.UINT8, DataType.FLOAT, DataType.HALF
         for made in (Builder, OnnxParser, Runtime, Refitter):
             setattr(self, made.__name__, functools.partial(made, self))
@@ -144,7 +146,8 @@ class Builder:
 
     @typed(Network, Config)
     def build_serialized_network(self, network: Network, config: Config) -> IHostMemory | None:
-        assert network.flags == 2, "not strongly typed"
+        flag = int(self._module.NetworkDefinitionCreationFlag["STRONGLY_TYPED"])
+        assert network.flags == 1 << flag, "not strongly typed"
         self._module.builds += 1
         monitor: Any = config.progress_monitor
         if monitor:

@@ -16,6 +16,7 @@ from fakes.tensorrt import FakeTensorRt
 from inr_player.cli import main
 from inr_runtime import open_video
 from inr_runtime.backends import building, driver
+from inr_runtime.backends.trtbuild import make_log
 from inr_runtime.cli import StatusLine
 from inr_runtime.errors import BackendError, MissingExtraError
 
@@ -211,3 +212,18 @@ def test_a_file_of_many_segments_is_prepared_once(jetson: Install, tmp_path: Pat
     with open_video(make_nvb(tmp_path / "three.nvb", lengths=[4, 4, 4])) as video:
         video.prepare()
     assert (trt.builds, trt.refits) == (1, 0)
+
+
+def test_the_stand_in_is_as_strict_as_the_bindings(jetson: Install) -> None:
+    trt = jetson()
+    wrong: list[Callable[[], object]] = [
+        lambda: trt.Builder(object()),
+        lambda: trt.Weights([1.0]),
+        lambda: trt.Weights(np.zeros(4)[::2]),
+        lambda: trt.Builder(make_log(trt)).create_network(trt.NetworkDefinitionCreationFlag["STRONGLY_TYPED"]),
+        lambda: trt.Builder(make_log(trt)).create_builder_config().set_flag("REFIT"),
+        lambda: trt.Runtime(make_log(trt)).deserialize_cuda_engine(Path("engine")),
+    ]
+    for call in wrong:
+        with pytest.raises((TypeError, ValueError)):
+            call()
