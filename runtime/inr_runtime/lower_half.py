@@ -57,7 +57,9 @@ def lower_half(builder: _Builder, ranges: Mapping[str, Range] | None, integers: 
 
 
 def full_nodes(graph: CanonicalGraph) -> frozenset[int]:
-    """Indices of the nodes that stay in float32: `FULL_OPERATORS`, and what makes the argument of a sine."""
+    """Indices of the nodes that stay in float32: `FULL_OPERATORS`, what makes a sine's argument, all of a sound."""
+    if graph.result == "pcm_f32":
+        return frozenset(range(len(graph.nodes)))
     makers = {node.output: i for i, node in enumerate(graph.nodes)}
     full = {i for i, node in enumerate(graph.nodes) if node.op in FULL_OPERATORS}
     waiting = [makers[n] for i in full if graph.nodes[i].op == "Sin" for n in graph.nodes[i].inputs if n in makers]

@@ -16,6 +16,7 @@ from fakes.tensorrt import FakeTensorRt
 from inr_runtime import Limits, open_video
 from inr_runtime.backends import BACKENDS, choice, look_for, open_backend
 from inr_runtime.errors import BackendError, InrError, LimitError, MissingExtraError, UsageError
+from inr_runtime.format import NvbReader
 from inr_runtime.graph import CanonicalGraph, Node, Port, renumber
 from inr_runtime.lower import TARGETS, lower
 from inr_runtime.lower_half import full_nodes
@@ -136,6 +137,18 @@ def test_sines_and_norms_stay_in_float32() -> None:
     assert exact.std() > 10
     assert np.abs(half.astype(int) - exact).max() <= 1
     assert len(full_nodes(norm_graph())) == 2
+
+
+def test_sound_and_sines_are_spared_bfloat16(nothing: None, monkeypatch: pytest.MonkeyPatch, tiny_nvb: Path) -> None:
+    monkeypatch.setattr(choice, "has_bf16_matrices", lambda: True)
+    with NvbReader(tiny_nvb) as reader:
+        plain = reader.header
+    for header, wanted in (
+        (plain, "openvino-bf16"),
+        (replace(plain, media="audio"), "openvino-int8"),
+        (replace(plain, graphs=(siren_graph(),), ranges={}), "openvino-fp32"),
+    ):
+        assert choice.best_target(header, "openvino").name == wanted
 
 
 def run_on_cpu(graph: CanonicalGraph, weights: list, target: str, feed: dict) -> np.ndarray:  # type: ignore[type-arg]

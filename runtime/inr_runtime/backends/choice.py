@@ -1,8 +1,9 @@
 """Which engine and precision play a file: what was asked for, or the best that is there.
 
 Under auto the order is TensorRT in float16, CUDA in float16, OpenVINO, and ONNX Runtime on the CPU. OpenVINO runs in
-bfloat16 where the CPU multiplies matrices of it (AMX: faster than int8 and closer to the model), else as the CPU does:
-int8 where the file was made for it, float32 where it was not. int8 on TensorRT is taken on demand only. Of those that
+bfloat16 where the CPU multiplies matrices of it (AMX: faster than int8 and closer to the model) and the file has no
+sines and no sound, which need more than its 8 bits; else as the CPU does: int8 where the file was made for it, float32
+where it was not. int8 on TensorRT is taken on demand only. Of those that
 are there, the first is taken that opens the file and draws the picture of its thumbnail.
 """
 
@@ -42,7 +43,7 @@ def best_target(header: Header, backend: str) -> Target:
     """The precision in which an engine plays a file best."""
     exact = "int8" if header.ranges else "fp32"
     if backend == "openvino":
-        return TARGETS[f"openvino-{'bf16' if has_bf16_matrices() else exact}"]
+        return TARGETS[f"openvino-{'bf16' if has_bf16_matrices() and not _is_delicate(header) else exact}"]
     return TARGETS[{"tensorrt": "trt-fp16", "cuda": "cuda-fp16", "cpu": f"cpu-{exact}"}[backend]]
 
 
@@ -53,3 +54,8 @@ def has_bf16_matrices() -> bool:
         return re.search(r"\bamx_bf16\b", Path("/proc/cpuinfo").read_text(encoding="utf-8")) is not None
     except OSError:
         return False
+
+
+def _is_delicate(header: Header) -> bool:
+    """Whether 8 bits are too few for what the network computes with."""
+    return header.media == "audio" or any(node.op == "Sin" for graph in header.graphs for node in graph.nodes)
