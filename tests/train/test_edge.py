@@ -69,7 +69,7 @@ def test_all_but_the_grids_entrance_runs_on_integers() -> None:
 
 
 def test_train_export_play(video: Path, call: Call, tmp_path: Path) -> None:
-    code, out, words = call("inr-train", video, "-o", "m.pt", "--preset", "edge-5", "--epochs", 40, "--json")
+    code, out, words = call("inr-train", video, "-o", "m.pt", "--preset", "edge-5", "--epochs", 8, "--json")
     assert code == 0, words
     trained = json.loads(out)
     assert trained["recipe"]["optimizer"] == "muon"
@@ -85,7 +85,7 @@ def test_train_export_play(video: Path, call: Call, tmp_path: Path) -> None:
 
 def test_grids_blend_between_frames(tiny_clip: Clip, tmp_path: Path) -> None:
     recipe = dataclasses.replace(PRESETS["edge-5"].recipe, epochs=10)
-    export(fit(tiny_clip, "edge-5", recipe=recipe, config={"widths": (16, 16), "depths": (1, 1)}), tmp_path / "m.nvb")
+    export(fit(tiny_clip, "edge-5", recipe=recipe, config={"widths": (16,), "depths": (1,)}), tmp_path / "m.nvb")
     with open_video(tmp_path / "m.nvb", target="cpu-fp32") as played:
         first, between, second = (played.at(t / 25, interpolate=True).pixels.astype(int) for t in (0, 0.5, 1))
     assert (between != first).any()

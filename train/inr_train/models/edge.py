@@ -150,15 +150,15 @@ class Edge(VideoModel):
     def decode(self, *inputs: Tensor) -> Tensor:
         """Sampled grids, each (B, channels, rows, columns), to (B, 3, H, W)."""
         c: EdgeConfig = self.config
-        changes = self.modulate(inputs[-1]).split([2 * w for w in c.widths], 1) if c.modulation else None
+        change, done = self.modulate(inputs[-1]) if c.modulation else None, 0
         x = self._entered(0, inputs)
         for stage, convolutions in enumerate(self.stages):
             if stage:
                 x = cut(F.pixel_shuffle(self.ups[stage - 1](x), 2), *c.stage_size(stage))
                 x = x + self._entered(stage, inputs) if c.entering[stage] else x
-            if changes is not None:
-                scale, shift = changes[stage].chunk(2, 1)
-                x = x + x * scale + shift
+            if change is not None:
+                middle, end = done + c.widths[stage], done + 2 * c.widths[stage]
+                x, done = x + x * change[:, done:middle] + change[:, middle:end], end
             x = self.activation(x)
             for convolution in convolutions:  # type: ignore[attr-defined]
                 x = self.activation(convolution(x)) if c.block == "dense" else convolution(x)
