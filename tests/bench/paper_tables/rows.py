@@ -7,32 +7,13 @@ reduced protocol, which shows directions only.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import replace
 from typing import Any
 
-
-@dataclass(frozen=True)
-class Row:
-    """published: PSNR in dB, None where no number was printed. tolerance: dB that a repetition may differ by.
-
-    config, recipe: fields that replace the preset's; reduced_config, reduced_recipe: further ones in the reduced
-    protocol. clip: the material of the full protocol.
-    """
-
-    table: str
-    name: str
-    preset: str
-    published: float | None
-    source: str
-    epochs: int = 300
-    tolerance: float = 0.3
-    clip: str = "bunny-720p"
-    reduced: str = ""
-    config: Mapping[str, Any] = field(default_factory=dict)
-    recipe: Mapping[str, Any] = field(default_factory=dict)
-    reduced_config: Mapping[str, Any] = field(default_factory=dict)
-    reduced_recipe: Mapping[str, Any] = field(default_factory=dict)
-
+from tests.bench.paper_tables.datasets import MCL, UVG
+from tests.bench.paper_tables.pixelwise import PIXELWISE
+from tests.bench.paper_tables.quant_noise import quant_noise_rows
+from tests.bench.paper_tables.row import Row
 
 _NERV = "NeRV (Chen et al. 2021), Bunny 1280x720"
 _ABLATION = "NeRV, ablations on UVG, 150 epochs"
@@ -78,11 +59,11 @@ BUNNY = (
 
 def _ablation(name: str, published: float, config: Mapping[str, Any], recipe: Mapping[str, Any]) -> Row:
     return Row(
-        "nerv_ablations", name, "nerv-s", published, _ABLATION, 150, 0.5, "uvg", "nerv-xs", {**_PAPER, **config}, recipe
+        "nerv_ablations", name, "nerv-s", published, _ABLATION, 150, 0.5, "uvg", "nerv-xs", {**PAPER, **config}, recipe
     )
 
 
-_PAPER = {"activation": "gelu", "output": "tanh"}
+PAPER = {"activation": "gelu", "output": "tanh"}
 """The ablations' default network."""
 
 NERV_ABLATIONS = (
@@ -130,10 +111,17 @@ def _patches(name: str, published: float, config: Mapping[str, Any], small_confi
     return Row("hinerv_patches", name, "hinerv-uvg-s", published, _HINERV, clip="uvg", config=config, **small)
 
 
+def _of_equal_size(row: Row, channels: int, reduced_channels: int) -> Row:
+    """With so many channels that the number of parameters is about that of the first row, as in the paper."""
+    small = {**row.reduced_config, "channels": reduced_channels}
+    note = f"{channels} channels, reduced {reduced_channels}, for equal size"
+    return replace(row, config={**row.config, "channels": channels}, reduced_config=small, note=note)
+
+
 HINERV_ABLATIONS = (
     _variant("HiNeRV", 36.27),
-    _variant("V1 sub-pixel convolution 1x1", 34.78, upscale="subconv1"),
-    _variant("V2 sub-pixel convolution 3x3", 33.70, upscale="subconv3"),
+    _of_equal_size(_variant("V1 sub-pixel convolution 1x1", 34.78, upscale="subconv1"), 196, 30),
+    _of_equal_size(_variant("V2 sub-pixel convolution 3x3", 33.70, upscale="subconv3"), 86, 12),
     _variant("V3 no encoding", 35.95, encoding="none"),
     _variant("V4 Fourier encoding", 35.92, encoding="fourier"),
     _variant("V5 local Fourier encoding", 35.77, encoding="local_fourier"),
@@ -150,5 +138,14 @@ HINERV_PATCHES = (
 )
 """Patches with a margin give the frame's own pixels, so V10, which is worse, must be patches without."""
 
-ROWS = (*BUNNY, *NERV_ABLATIONS, *HINERV_ABLATIONS, *HINERV_PATCHES)
+ROWS = (
+    *BUNNY,
+    *PIXELWISE,
+    *NERV_ABLATIONS,
+    *HINERV_ABLATIONS,
+    *HINERV_PATCHES,
+    *quant_noise_rows(_SMALL_HINERV),
+    *UVG,
+    *MCL,
+)
 TABLES = tuple(dict.fromkeys(r.table for r in ROWS))
