@@ -122,17 +122,24 @@ def test_sub_pixel_convolutions_have_the_size_of_their_default() -> None:
         assert all(abs(count / default - 1) < 0.1 for count in changed), (default, changed)
 
 
-def test_upscaling_is_measured_against_the_pixel_shuffle() -> None:
-    from tests.bench.paper_tables.upscaling import measure_upscaling
+def test_upscaling_is_measured_and_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import tests.bench.paper_tables.__main__ as program
+    import tests.bench.record
+    from tests.bench.paper_tables.table import paper_tables
 
-    rows = measure_upscaling(rounds=1)
-    assert [r["row"] for r in rows[:3]] == ["pixel_shuffle", "transposed", "bilinear"]
+    rows = program.measure_upscaling(rounds=1, sizes=[(160, 90)])
+    assert [r["row"] for r in rows] == ["pixel_shuffle", "transposed", "bilinear"]
     assert all(r["ms"] > 0 for r in rows)
     assert rows[0]["ms_ratio"] == 1
     assert rows[2]["gmac_per_frame"] > rows[0]["gmac_per_frame"] > rows[1]["gmac_per_frame"]
+    monkeypatch.setattr(program, "measure_upscaling", lambda: rows)
+    monkeypatch.setattr(tests.bench.record, "RESULTS", tmp_path)
+    assert run("--reduced", "--table", "upscaling_speed", "--record", "--work", tmp_path)[0] == 0
+    (record,) = tmp_path.glob("paper_tables/*.json")
+    assert f"| bilinear | 160x90 | {rows[2]['parameters']:,} |" in paper_tables([json.loads(record.read_text())])
 
 
-TINY = {"SIZE": (64, 32), "FRAMES": 5, "EPOCHS": 2}
+TINY = {"SIZE": (64, 32), "FRAMES": 5, "EPOCHS": 1, "SPARSITIES": (0.4,), "BITS": (4,)}
 
 
 def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

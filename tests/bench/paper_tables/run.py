@@ -182,7 +182,7 @@ def _measured(row: Row, seed: int, protocol: Protocol, checkpoint: Checkpoint, f
     if row.file or row.tuning is not None:
         played = played_file(checkpoint, protocol.read(), file, protocol.threads)
         result |= played
-        if row.facts and protocol.device == "cpu":
+        if "train_speed" in row.facts and protocol.device == "cpu":
             result["step_cpu_ms"] = step_cpu_ms(checkpoint, protocol.read())
         if row.tuning is not None or row.quantize != "none":
             result["psnr_db"] = played["psnr_file_db"]

@@ -5,6 +5,7 @@ Compute at low resolution and shuffle late, against upsampling first and computi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from time import process_time
@@ -26,11 +27,11 @@ SIZES = ((160, 90), (320, 180))
 ROUNDS = 20
 
 
-def measure_upscaling(rounds: int = ROUNDS) -> list[dict[str, Any]]:
+def measure_upscaling(rounds: int = ROUNDS, sizes: Sequence[tuple[int, int]] = SIZES) -> list[dict[str, Any]]:
     """A row for each size and way: least milliseconds over all rounds, in which all ways take turns.
 
     Of processor time, one thread: other programs on the machine count less."""
-    return [row for size in SIZES for row in _of_size(*size, rounds)]
+    return [row for size in sizes for row in _of_size(*size, rounds)]
 
 
 def _of_size(width: int, height: int, rounds: int) -> list[dict[str, Any]]:
@@ -48,7 +49,7 @@ def _of_size(width: int, height: int, rounds: int) -> list[dict[str, Any]]:
             engines.append((backend, feed))
             gmac, parameters = traced.graph.macs / 1e9, count_parameters(model)
             rows.append({"table": TABLE, "row": upscale, "width": width, "height": height, "protocol": "reduced"})
-            rows[-1] |= {"model": "nerv-xs", "parameters": parameters, "gmac_per_frame": gmac}
+            rows[-1] |= {"model": "nerv-xs", "device": "cpu", "parameters": parameters, "gmac_per_frame": gmac}
         times: list[list[float]] = [[] for _ in engines]
         for _ in range(rounds + 1):
             for taken, (backend, feed) in zip(times, engines, strict=True):
