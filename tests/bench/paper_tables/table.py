@@ -105,17 +105,18 @@ def _rated(runs: Sequence[Result]) -> bool:
 
 
 def _verdict(row: Row, first: Row, runs: Sequence[Result], base: Sequence[Result]) -> str:
-    """Does the sign of the difference agree with the paper's? Within the seeds' spread it is undecided."""
+    """Does the sign of the difference agree with the paper's? Within the seeds' spread it is undecided, and one seed has none."""
     if not runs or not base:
         return ""
     ours, theirs = [r["psnr_db"] for r in runs], [r["psnr_db"] for r in base]
     difference = statistics.mean(ours) - statistics.mean(theirs)
     undecided = min(ours) <= max(theirs) and min(theirs) <= max(ours)
+    few = min(len(ours), len(theirs)) == 1
     if row.published is None or first.published is None:
-        return f"{difference:+.2f} dB: {'undecided' if undecided else 'beyond the seeds'}"
+        return f"{difference:+.2f} dB: {'one seed' if few else 'undecided' if undecided else 'beyond the seeds'}"
     published = row.published - first.published
     word = "undecided" if undecided else "agrees" if (difference > 0) == (published > 0) else "differs"
-    return f"{difference:+.2f} dB (paper {published:+.2f}): {word}"
+    return f"{difference:+.2f} dB (paper {published:+.2f}): {word}{', one seed' if few else ''}"
 
 
 def _speeds(rows: Sequence[Row], results: Sequence[Result]) -> list[str]:
