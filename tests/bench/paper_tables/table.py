@@ -105,7 +105,7 @@ def _rated(runs: Sequence[Result]) -> bool:
 
 
 def _verdict(row: Row, first: Row, runs: Sequence[Result], base: Sequence[Result]) -> str:
-    """Does the sign of the difference agree with the paper's? Within the seeds' spread it is undecided, and one seed has none."""
+    """Does the sign of the difference agree with the paper's? Within the seeds' spread it is undecided."""
     if not runs or not base:
         return ""
     ours, theirs = [r["psnr_db"] for r in runs], [r["psnr_db"] for r in base]
