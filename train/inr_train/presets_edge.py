@@ -22,7 +22,9 @@ def edge_config(
         coarse = max(0, min(4, int(math.log2(max(1.0, finest / COARSEST_ROWS)))))
         widths, depths = (*(coarse_width,) * coarse, width), (*(1,) * coarse, depth)
         rows = tuple(min(r, max(1, math.ceil(finest))) for r in GRID_ROWS)
-        return EdgeConfig(height, frame_width, frames, widths, depths, rows, grid_channels, GRID_STRIDES)
+        return EdgeConfig(
+            height, frame_width, frames, widths, depths, rows, grid_channels, GRID_STRIDES, activation="silu"
+        )
 
     return config
 

@@ -25,11 +25,11 @@ from inr_train.presets import preset_named
 from inr_train.pruning import compress
 from inr_train.recipe import with_goal
 from inr_train.runlog import Progress
-from inr_train.start import last_path
+from inr_train.start import SETTLED, last_path
 
 REDUCED_EPOCHS = 60
 REDUCED_RATE = 2e-3
-SETTLED = ("dtype", "threads", "ms_per_step", "ms_per_quantized_step", "batch_size")
+FOUND = (*SETTLED, "batch_size")
 """Fields of a recipe that a run settles for itself."""
 
 
@@ -100,7 +100,7 @@ def _finished(row: Row, protocol: Protocol, path: Path) -> Checkpoint | None:
     preset, info = preset_named(row.reduced if protocol.reduced else row.preset), checkpoint.info
     config = replace(preset.config(info.height, info.width, info.frame_count), **_config_of(row, protocol))
     wanted, found = recipe_of(row, protocol), Recipe.from_dict(checkpoint.recipe)
-    settled = {name: getattr(found, name) for name in SETTLED}
+    settled = {name: getattr(found, name) for name in FOUND}
     try:
         built = MODELS[checkpoint.model].config_type(**checkpoint.config)
     except (KeyError, TypeError, ValueError):

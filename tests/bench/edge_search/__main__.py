@@ -1,0 +1,110 @@
+"""The search behind the Edge family: one change at a time, at equal epochs, with the processor time of each.
+
+    python -m tests.bench.edge_search --video bigbuckbunny.mp4 --size 320x180 [--epochs 12] [--seeds 1] [--record]
+
+Finished variants are kept in --work, so that a stopped search goes on where it was. The clip that a network is chosen on
+flatters it: --video repeats the search on another.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from tests.bench.edge_search.variants import VARIANTS, Variant
+from tests.bench.record import write_results
+
+from inr_runtime.files import replacing
+from inr_runtime.media import ReadOptions, parse_size
+from inr_train import Clip, excerpt, fit
+from inr_train.models import build_model, count_macs
+from inr_train.presets import PRESETS
+
+PRESET = "edge-10"
+
+
+@click.command()
+@click.option("--video", help="Clip (default: the embedded excerpt).")
+@click.option("--size", help="Scale to WxH.")
+@click.option("--epochs", default=12.0, show_default=True)
+@click.option("--seeds", default=1, show_default=True)
+@click.option("--threads", default=1, show_default=True)
+@click.option("--device", default="auto", show_default=True)
+@click.option("--only", multiple=True, help="Only this group or variant; may be repeated.")
+@click.option("--work", type=click.Path(path_type=Path), default=Path("build/edge_search"), show_default=True)
+@click.option("--record", is_flag=True, help="Write the results into the repository.")
+def main(video: str | None, size: str | None, only: Sequence[str], record: bool, work: Path, **given: Any) -> None:
+    """Train every variant, print one table."""
+    clip = Clip.read(video, ReadOptions(size=parse_size(size) if size else None)) if video else excerpt()
+    chosen = [v for v in VARIANTS if not only or v.group in only or v.name in only]
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    rows = []
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task("variants", total=len(chosen) * given["seeds"])
+        for variant in chosen:
+            for seed in range(given["seeds"]):
+                progress.update(task, description=variant.name)
+                rows.append(measured(variant, clip, seed, work, given))
+                progress.advance(task)
+    show(rows)
+    if record:
+        width, height = clip.info.width, clip.info.height
+        protocol = (
+            f"{len(clip)} frames of {width}x{height} of {Path(clip.source).name}, {given['epochs']:g} epochs of the recipe "
+            f"of {PRESET} without quantization, {given['threads']} thread(s), {given['seeds']} seed(s); one change at a "
+            "time. psnr_db: best evaluation, all frames, float32. step_cpu_ms: processor time of a step. The presets were "
+            "chosen on this clip."
+        )
+        print(write_results("edge_search", protocol, rows))
+
+
+def measured(variant: Variant, clip: Clip, seed: int, work: Path, given: dict[str, Any]) -> dict[str, Any]:
+    """The result of a variant, from `work` where it was measured before."""
+    name = "".join(c if c.isalnum() else "_" for c in f"{variant.name}-{clip.info.width}-{given['epochs']:g}-{seed}")
+    path = work / f"{name}.json"
+    asked = {"config": dict(variant.config), "recipe": dict(variant.recipe), "clip": clip.digest}
+    if path.exists():
+        known = json.loads(path.read_text())
+        if known["asked"] == json.loads(json.dumps(asked)):
+            return dict(known["result"])
+    recipe = replace(PRESETS[PRESET].recipe, epochs=given["epochs"], dtype="bf16", **variant.recipe)
+    begin = time.process_time()
+    options = {"seed": seed, "threads": given["threads"], "device": given["device"], "quantize": "none"}
+    checkpoint = fit(clip, PRESET, recipe=recipe, config=variant.config, **options)
+    model, pixels = build_model(checkpoint.model, checkpoint.config), clip.info.width * clip.info.height
+    result = {
+        "model": variant.name,
+        "group": variant.group,
+        "seed": seed,
+        "psnr_db": checkpoint.report["psnr_db"],
+        "parameters": checkpoint.report["parameters"],
+        "kmac_per_pixel": count_macs(model) / 1e3 / pixels,
+        "step_cpu_ms": 1e3 * (time.process_time() - begin) / recipe.steps(len(clip)),
+        "epochs": given["epochs"],
+        "train_seconds": checkpoint.report["train_seconds"],
+    }
+    work.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps({"asked": asked, "result": result}))
+    return result
+
+
+def show(rows: Sequence[dict[str, Any]]) -> None:
+    """A line per run."""
+    table = Table("compared", "variant", "seed", "PSNR", "parameters", "kMAC/pixel", "step", box=None)
+    for r in rows:
+        numbers = (f"{r['psnr_db']:.2f}", f"{r['parameters']:,}", f"{r['kmac_per_pixel']:.1f}")
+        table.add_row(r["group"], r["model"], str(r["seed"]), *numbers, f"{r['step_cpu_ms']:.0f} ms")
+    Console(width=120).print(table)
+
+
+if __name__ == "__main__":
+    main()
