@@ -9,15 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from inr_runtime.channels_last import emit
 from inr_runtime.errors import GraphError, UsageError
 from inr_runtime.graph import CanonicalGraph, Node, make_model
 from inr_runtime.int8plan import Int8Plan, Range, edge_parameters, plan_int8
+from inr_runtime.program import Program
+from inr_runtime.rewrite import rewrite
 from inr_runtime.tensors import QuantTensor
 
 Array = NDArray[np.generic]
@@ -108,7 +112,10 @@ def lower(
 
         lower_half(builder, ranges, integers=target.precision == "int8")
     elif target.precision == "int8":
-        _lower_int8(builder, plan_int8(graph), ranges)
+        plan = plan_int8(graph)
+        if target.engine == "cpu" and plan.int8 and ranges is not None and all(e in ranges for e in plan.ranged):
+            return _lower_rewritten(builder, plan, ranges, target)
+        _lower_int8(builder, plan, ranges)
     else:
         _lower_float(builder)
     return Lowered(builder.finish(), builder.initializers, target)
@@ -118,7 +125,7 @@ def lower(
 class _Builder:
     """Collects nodes, constants and weights of one lowered graph."""
 
-    graph: CanonicalGraph
+    graph: CanonicalGraph | Program
     weights: Mapping[str, QuantTensor]
     batch: int
     nodes: list[onnx.NodeProto] = field(default_factory=list)
@@ -126,7 +133,7 @@ class _Builder:
     initializers: dict[str, Array] = field(default_factory=dict)
 
     def add(self, op: str, inputs: Sequence[str], output: str, **attributes: object) -> str:
-        self.nodes.append(helper.make_node(op, list(inputs), [output], **attributes))
+        self.nodes.append(helper.make_node(op, list(inputs), [output], name=output, **attributes))
         return output
 
     def copy(self, node: Node, inputs: Sequence[str], output: str) -> None:
@@ -214,6 +221,14 @@ def _copy_float(builder: _Builder, node: Node, inputs: Sequence[str]) -> None:
         if name in builder.weights:
             builder.float_weight(name)
     builder.copy(node, inputs, node.output)
+
+
+def _lower_rewritten(builder: _Builder, plan: Int8Plan, ranges: Mapping[str, Range], target: Target) -> Lowered:
+    """For ONNX Runtime: the same integers by fewer and wider operators, channels last."""
+    program = rewrite(Program.planned(builder.graph, builder.weights, plan, ranges))
+    builder = _Builder(program, program.weights, builder.batch)
+    emit(builder, program, OUTPUT, partial(_integer_weight, builder), partial(_integer_bias, builder))
+    return Lowered(builder.finish(), builder.initializers, target)
 
 
 def _lower_int8(builder: _Builder, plan: Int8Plan, ranges: Mapping[str, Range] | None) -> None:

@@ -88,17 +88,22 @@ class OldCpu:
     name = "a CPU without VNNI"
 
     def __init__(self, lowered: Lowered, saturates: bool) -> None:
-        self._weights, self._saturates = lowered.initializers, saturates
+        self._saturates = saturates
+        kinds = {"w": "0.q", "bias": ".b.q", "unit": ".b.s"}
+        # Three channels are the picture's; those behind them were added for the sake of speed.
+        self._weights = {
+            kind: next(v[:3] for k, v in lowered.initializers.items() if k.endswith(end)) for kind, end in kinds.items()
+        }
         constants = {t.name: numpy_helper.to_array(t) for t in lowered.model.graph.initializer if not t.external_data}
         quantize = next(n for n in lowered.model.graph.node if n.op_type == "QuantizeLinear")
         self._scale, self._zero = (constants[name].item() for name in quantize.input[1:3])
 
     def run(self, inputs: dict[str, NDArray[np.float32]]) -> NDArray[np.uint8]:
         x = np.clip(np.rint(inputs["x0"][0] / np.float32(self._scale)) + self._zero, 0, 255).astype(np.int64)
-        w = self._weights["w0.q"][:, :, 0, 0].astype(np.int64)
+        w = self._weights["w"][:, :, 0, 0].astype(np.int64)
         sums = saturating_sums(x, w, self._saturates)
-        sums += (self._weights["e0.b.q"].astype(np.int64) - self._zero * w.sum(axis=1))[:, None, None]
-        picture = np.rint(sums * self._weights["e0.b.s"].astype(np.float64)[:, None, None] * 255)
+        sums += (self._weights["bias"].astype(np.int64) - self._zero * w.sum(axis=1))[:, None, None]
+        picture = np.rint(sums * self._weights["unit"].astype(np.float64)[:, None, None] * 255)
         return np.clip(picture, 0, 255).astype(np.uint8).transpose(1, 2, 0)[None]
 
     def close(self) -> None:

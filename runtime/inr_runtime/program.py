@@ -1,0 +1,120 @@
+"""A canonical graph on its way into an int8 engine: its nodes, its integers, and the unit of every quantized edge.
+
+A `Program` is what the passes of `rewrite.py` turn into another one that computes the same integers faster. Edges
+keep their names where they keep their values. Besides the operators of the dialect there is one of its own,
+`Reunit`: the same integers read with another scale, which costs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inr_runtime.graph import CanonicalGraph, Node, Port
+from inr_runtime.int8plan import Int8Plan, Range, edge_parameters
+from inr_runtime.ops import Shape, infer_shape
+from inr_runtime.tensors import QuantTensor
+
+Unit = tuple[np.float32, int]
+"""Scale and uint8 zero point."""
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """Trusted: made from a validated graph.
+
+    int8: results of the nodes that run on integers. units: of quantized edges. picture: whether the output's integers
+    are the 8-bit picture itself.
+    """
+
+    inputs: tuple[Port, ...]
+    nodes: tuple[Node, ...]
+    constants: Mapping[str, NDArray[np.generic]]
+    weights: Mapping[str, QuantTensor]
+    units: Mapping[str, Unit]
+    int8: frozenset[str]
+    output: str
+    result: str
+    picture: bool
+
+    @classmethod
+    def planned(
+        cls,
+        graph: CanonicalGraph | Program,
+        weights: Mapping[str, QuantTensor],
+        plan: Int8Plan,
+        ranges: Mapping[str, Range],
+    ) -> Program:
+        """The graph as `plan` quantizes it; ranges: of at least `plan.ranged`."""
+        units = {edge: edge_parameters(plan, ranges, edge) for edge in plan.edges}
+        int8 = frozenset(graph.nodes[i].output for i in plan.int8) | plan.fused_relu
+        return cls(
+            graph.inputs,
+            graph.nodes,
+            graph.constants,
+            weights,
+            units,
+            int8,
+            graph.output,
+            graph.result,
+            plan.output_source is not None,
+        )
+
+    @cached_property
+    def shapes(self) -> dict[str, Shape]:
+        """Of every named tensor, NCHW, for one frame."""
+        shapes: dict[str, Shape] = {p.name: p.shape for p in self.inputs}
+        shapes |= {name: tensor.shape for name, tensor in self.weights.items()}
+        shapes |= {name: tuple(constant.shape) for name, constant in self.constants.items()}
+        for node in self.nodes:
+            if node.op == "Reunit":
+                shapes[node.output] = shapes[node.inputs[0]]
+            else:
+                attributes = dict(node.attributes)
+                shapes[node.output] = infer_shape(node.op, node.inputs, attributes, shapes, self.constants)
+        return shapes
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the output in pixels."""
+        _, _, height, width = self.shapes[self.output]
+        return width, height
+
+    @cached_property
+    def makers(self) -> dict[str, Node]:
+        """The node of each result."""
+        return {node.output: node for node in self.nodes}
+
+    @cached_property
+    def readers(self) -> dict[str, list[Node]]:
+        """The nodes that read each tensor, in order; the output is read by nobody."""
+        readers: dict[str, list[Node]] = {}
+        for node in self.nodes:
+            for name in dict.fromkeys(node.inputs):
+                readers.setdefault(name, []).append(node)
+        return readers
+
+    def read_once(self, edge: str) -> bool:
+        """Whether one node reads the edge, and it is not the output."""
+        return len(self.readers.get(edge, [])) == 1 and edge != self.output
+
+    def data_inputs(self, node: Node) -> list[str]:
+        """Inputs that are neither weights nor constants."""
+        return [n for n in node.inputs if n and n not in self.weights and n not in self.constants]
+
+    def replacing(self, exchanged: Mapping[str, tuple[Node, ...]], **fields: object) -> Program:
+        """Another program: in the place of the node with each result named, other nodes; fields: further changes.
+
+        Nodes whose results nobody reads any more are left out.
+        """
+        nodes = [new for node in self.nodes for new in exchanged.get(node.output, (node,))]
+        needed, kept = {self.output}, []
+        for node in reversed(nodes):
+            if node.output in needed:
+                needed.update(node.inputs)
+                kept.append(node)
+        return replace(self, nodes=tuple(reversed(kept)), **fields)  # type: ignore[arg-type]
