@@ -16,7 +16,6 @@ from inr_player.playback import count_at_rate, frames_at_rate, play
 from inr_player.request import Request, showing_builds
 from inr_player.selection import part_of
 from inr_player.sound import media_of, play_sound
-from inr_player.tables import show_info
 from inr_runtime.cli import StatusLine, clock, megabytes, print_json, say
 from inr_runtime.decoder import Decoder
 from inr_runtime.errors import InrError, UsageError
@@ -36,6 +35,8 @@ def run(request: Request) -> None:
         _prepare(request)
     elif request.benchmark:
         _benchmark(request)
+    elif request.profile:
+        _profile(request)
     elif request.reference:
         _compare(request, request.reference)
     else:
@@ -45,7 +46,25 @@ def run(request: Request) -> None:
 def _info(request: Request) -> None:
     with NvbReader(request.file) as reader:
         facts = describe(reader)
-    print_json(facts) if request.as_json else show_info(facts)
+    if request.as_json:
+        return print_json(facts)
+    from inr_player.tables import show_info  # tables take a while to import
+
+    show_info(facts)
+
+
+def _profile(request: Request) -> None:
+    from inr_player.profile import profile
+
+    with StatusLine("inr-play", request.quiet) as status:
+        result = profile(
+            request.file, request.target, request.threads, lambda done, count: status.update(done, count, "frame")
+        )
+    if request.as_json:
+        return print_json(asdict(result))
+    from inr_player.tables import show_profile
+
+    show_profile(asdict(result))
 
 
 def _prepare(request: Request) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import click
@@ -12,7 +12,6 @@ from inr_player.backends import list_backends
 from inr_player.compare import Reference
 from inr_player.request import Request
 from inr_player.selection import Selection
-from inr_player.tables import show_backends
 from inr_runtime.audio import MAX_RATE
 from inr_runtime.backends import BACKENDS
 from inr_runtime.cli import common_options, print_json, run_command
@@ -58,6 +57,7 @@ def _position(flag: str, text: str) -> Callable[..., Any]:
 )
 @click.option("--rate", type=click.IntRange(1, MAX_RATE), metavar="HZ", help="Sample rate of sound (default: its own).")
 @click.option("--benchmark", is_flag=True, help="Decode as fast as possible to nowhere, and measure.")
+@click.option("--profile", is_flag=True, help="Show where decoding spends its time, operator by operator.")
 @click.option("--info", is_flag=True, help="Show what the file holds.")
 @click.option("--compare", "ref", metavar="REF", help="PSNR and MS-SSIM against a video, images, or raw frames.")
 @click.option("--ref-crop", metavar="WxH[+X+Y]", callback=_parsed(parse_crop), help="Cut this out of REF first.")
@@ -85,13 +85,19 @@ def command(file: str | None, listing: bool, **given: Any) -> None:
     """
     if listing:
         rows = list_backends(file, given["threads"])
-        print_json(rows) if given["as_json"] else show_backends(rows)
+        print_json(rows) if given["as_json"] else _show_backends(rows)
         return
     if file is None:
         raise UsageError("which file? inr-play FILE.nvb (inr-export makes one)")
     request = _request(file, **given)
     request.check()
     run(request)
+
+
+def _show_backends(rows: Sequence[Mapping[str, Any]]) -> None:
+    from inr_player.tables import show_backends  # tables take a while to import
+
+    show_backends(rows)
 
 
 def _request(file: str, **given: Any) -> Request:

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from fractions import Fraction
 
+from inr_runtime.background import ahead
 from inr_runtime.decoder import Decoder
 from inr_runtime.frame import Frame
 from inr_runtime.media import Writer
 
 
 def play(frames: Iterable[Frame], writer: Writer, progress: Callable[[int], None] | None = None) -> None:
-    """Hand `frames` to `writer` in order; `progress` is told the number done so far."""
-    for done, frame in enumerate(frames, 1):
-        writer.write(frame)
-        if progress:
-            progress(done)
+    """Hand `frames` to `writer` in order; `progress` is told the number done so far.
+
+    The next frames are decoded meanwhile, by a thread that has ended when this returns or raises.
+    """
+    with contextlib.closing(ahead(frames)) as decoded:
+        for done, frame in enumerate(decoded, 1):
+            writer.write(frame)
+            if progress:
+                progress(done)
 
 
 def count_at_rate(decoder: Decoder, frames: range, fps: Fraction) -> int:

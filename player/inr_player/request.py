@@ -34,6 +34,7 @@ class Request:
     size: tuple[int, int] | None
     rate: int | None
     benchmark: bool
+    profile: bool
     info: bool
     prepare: bool
     reference: Reference | None
@@ -46,7 +47,12 @@ class Request:
 
     def check(self) -> None:
         """Raise `UsageError` where options contradict each other."""
-        given = {"--info": self.info, "--prepare": self.prepare, "--benchmark": self.benchmark}
+        given = {
+            "--info": self.info,
+            "--prepare": self.prepare,
+            "--benchmark": self.benchmark,
+            "--profile": self.profile,
+        }
         given["--compare"] = bool(self.reference)
         chosen = [name for name, used in {**given, "-o": bool(self.output)}.items() if used]
         if len(chosen) > 1:
@@ -55,7 +61,11 @@ class Request:
             raise UsageError("-o - and --json both write to stdout; give -o a file name")
         if self.interpolate and not self.fps:
             raise UsageError("--interpolate draws moments between frames; add the --fps to play at")
-        if self.fps and (self.info or self.benchmark or self.reference):
+        if self.profile and self.backend not in ("auto", "cpu"):
+            raise UsageError("--profile measures ONNX Runtime on the CPU; leave out --backend")
+        if self.profile and self.size:
+            raise UsageError("--profile measures the file's own size; leave out --size")
+        if self.fps and (self.info or self.benchmark or self.profile or self.reference):
             raise UsageError("--fps is for playing; give it with -o FILE or --vo")
         if (self.format or self.pix_fmt) and not self.output:
             raise UsageError("--format and --pix-fmt say how to write; add -o FILE")

@@ -32,6 +32,24 @@ def show_backends(rows: Sequence[Mapping[str, Any]]) -> None:
     Console(highlight=False).print(table)
 
 
+def show_profile(facts: Mapping[str, Any]) -> None:
+    """Print what `profile.profile` measured: types of operators, then the operators that take 1 % or more."""
+    console = Console(highlight=False)
+    operators = _table("operator", "ms", "share", "count", right=(1, 2, 3))
+    for row in facts["operators"]:
+        if row["share"] >= 0.001:
+            operators.add_row(row["op"], f"{row['ms']:.2f}", f"{row['share']:.1%}", str(row["count"]))
+    layers = _table("layer", "operator", "result", "ms", "share", right=(3, 4))
+    for row in facts["layers"]:
+        if row["share"] >= 0.01:
+            shape = "x".join(map(str, row["shape"]))
+            layers.add_row(row["name"], row["op"], shape, f"{row['ms']:.2f}", f"{row['share']:.1%}")
+    console.print(operators)
+    console.print(layers)
+    whole = f"{facts['ms_per_frame']:.1f} ms per frame, {facts['convolutions']:.0%} of it convolutions"
+    console.print(f"{whole}; {facts['backend']}, {facts['threads']} threads")
+
+
 def _file_table(facts: Mapping[str, Any]) -> Table:
     rate = f"{facts['fps']:.6g} fps{' on average' if facts['variable_rate'] else ''}"
     shown = {

@@ -105,9 +105,16 @@ class Decoder(OpenFile):
         return Frame(index, self.info.time_of(index), self._decode(float(index)), self.info.matrix_used)
 
     def frames(self, start: int = 0, stop: int | None = None) -> Iterator[Frame]:
-        """Frames from `start` up to but not including `stop` (default: the end), decoded as they are asked for."""
-        for index in range(*slice(start, stop).indices(len(self))):
-            yield self.frame(index)
+        """Frames from `start` up to but not including `stop` (default: the end), decoded as they are asked for.
+
+        While one segment is decoded, the next is made ready in the background.
+        """
+        indices = range(*slice(start, stop).indices(len(self)))
+        for index in indices:
+            frame = self.frame(index)
+            if self._starts[self._number + 1 :] and self._starts[self._number + 1] in indices:
+                self._prepare_next()
+            yield frame
 
     def at(self, t: float, *, interpolate: bool = False) -> Frame:
         """The frame shown at `t` seconds from the start, clamped to the video.

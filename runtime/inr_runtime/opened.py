@@ -10,12 +10,15 @@ from numpy.typing import NDArray
 
 from inr_runtime.backends import Backend, open_backend
 from inr_runtime.backends.choice import choose_targets
+from inr_runtime.background import Background
 from inr_runtime.errors import BackendError, ChecksumError, FormatError, MissingExtraError, NvbError, TruncatedError
 from inr_runtime.format import NvbReader
 from inr_runtime.graph import CanonicalGraph
 from inr_runtime.lower import Lowered, Target, lower
 from inr_runtime.segment import Segment
 from inr_runtime.tensors import FloatArray
+
+_Loaded = tuple[Segment, Target, Backend]
 
 
 @runtime_checkable
@@ -43,6 +46,7 @@ class OpenFile:
         self._number = -1
         self._segment: Segment
         self._engine: Backend | None = None
+        self._coming: tuple[int, Background[_Loaded]] | None = None
         self._open_any()
 
     def __enter__(self) -> Any:
@@ -55,6 +59,7 @@ class OpenFile:
 
     def close(self) -> None:
         """Close the engine and the file; decoding is an error afterwards."""
+        self._take_coming(-1)
         if self._engine is not None:
             self._engine.close()
             self._engine = None
@@ -137,29 +142,57 @@ class OpenFile:
     def _open_segment(self, number: int) -> None:
         if number == self._number:
             return
-        segment = self._reader.segment(number)
+        loaded = self._take_coming(number)
+        segment = loaded[0] if loaded else self._reader.segment(number)
         while True:
             try:
-                return self._open_with(self._targets[0], segment, number)
+                return self._install(loaded or self._load(number, segment, self._targets[0]), number)
             except (BackendError, MissingExtraError) as error:
                 if len(self._targets) == 1:
                     raise
+                loaded = None
                 self._give_up(error)
 
-    def _open_with(self, target: Target, segment: Segment, number: int) -> None:
+    def _load(self, number: int, segment: Segment, target: Target) -> _Loaded:
+        """A segment and its engine: the one that is open, with other weights, where it can take them."""
         header = self._reader.header
         with self._reader.naming(f"segment {number}"):
             graph = header.graphs[segment.graph]
             lowered = lower(graph, segment.weights, target, header.ranges.get(segment.graph))
-            self._number = -1
-            if not (isinstance(self._engine, _Refitting) and self._engine.load(lowered)):
-                engine = open_backend(lowered, self._backend_name, self._threads)
-                if self._engine is not None:
-                    self._engine.close()
-                self._engine = engine
-        self._segment = segment
+            if isinstance(self._engine, _Refitting):
+                self._number = -1
+                if self._engine.load(lowered):
+                    return segment, target, self._engine
+            return segment, target, open_backend(lowered, self._backend_name, self._threads)
+
+    def _install(self, loaded: _Loaded, number: int) -> None:
+        segment, _, engine = loaded
+        if self._engine is not None and self._engine is not engine:
+            self._engine.close()
+        self._engine, self._segment, self._number = engine, segment, -1
         self._check(number)
         self._number = number
+
+    def _prepare_next(self) -> None:
+        """Begin to load the segment behind the open one, but into an engine that is playing."""
+        following, target = self._number + 1, self._targets[0]
+        if self._coming is None and 0 < following < len(self._starts) and not isinstance(self._engine, _Refitting):
+            load = lambda: self._load(following, self._reader.segment(following), target)  # noqa: E731
+            self._coming = following, Background(load)
+
+    def _take_coming(self, number: int) -> _Loaded | None:
+        """What was loaded in the background where it is segment `number`; what went wrong there is met again."""
+        if self._coming is None:
+            return None
+        (ahead, work), self._coming = self._coming, None
+        try:
+            loaded = work.result()
+        except (NvbError, BackendError, MissingExtraError):
+            return None
+        if ahead == number and loaded[1] == self._targets[0]:
+            return loaded
+        loaded[2].close()
+        return None
 
     def _give_up(self, error: Exception) -> None:
         """Leave an engine that failed for the next one."""

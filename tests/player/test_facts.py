@@ -157,3 +157,15 @@ def test_an_engine_is_prepared_ahead(call: Call, tiny_nvb: Path) -> None:
     assert "ready in " in call(tiny_nvb, "--prepare")[2]
     assert call(tiny_nvb, "--prepare", "--info")[0] == 2
     assert call(tiny_nvb, "--prepare", "-o", "out.mp4")[0] == 2
+
+
+def test_profile_says_where_the_time_goes(tiny_nvb: Path) -> None:
+    facts = json.loads(inr_play(tiny_nvb, "--profile", "--json", "--threads", "1").stdout)
+    assert sum(row["ms"] for row in facts["operators"]) == pytest.approx(facts["ms_per_frame"])
+    assert sum(row["ms"] for row in facts["layers"]) == pytest.approx(facts["ms_per_frame"])
+    assert 0 < facts["convolutions"] < 1
+    assert facts["target"] == "cpu-int8"
+    assert next(row for row in facts["layers"] if row["op"] == "QLinearConv")["shape"] == [1, 8, 12, 64]
+    text = inr_play(tiny_nvb, "--profile").stdout.decode()
+    assert "of it convolutions" in text
+    assert inr_play(tiny_nvb, "--profile", "--benchmark").returncode == 2

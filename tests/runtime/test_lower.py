@@ -19,7 +19,7 @@ from onnx import numpy_helper
 from inr_runtime.errors import GraphError, UsageError
 from inr_runtime.graph import CanonicalGraph, Node, Port, renumber
 from inr_runtime.int8plan import plan_int8
-from inr_runtime.lower import CPU_TARGETS, OUTPUT, TARGETS, Lowered, lower, target_named
+from inr_runtime.lower import CPU_TARGETS, OUTPUT, TARGETS, lower, target_named
 from inr_runtime.sample import TimeTensor
 from inr_runtime.tensors import quantize
 
