@@ -38,6 +38,7 @@ def lower_half(builder: _Builder, ranges: Mapping[str, Range] | None, integers: 
     beyond float16, `GraphError` where integers need ranges that are missing.
     """
     graph = builder.graph
+    assert isinstance(graph, CanonicalGraph)
     plan = plan_int8(graph) if integers else None
     if plan is not None:
         ranges = require_ranges(plan, ranges)

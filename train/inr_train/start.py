@@ -148,8 +148,8 @@ def start_run(
 ) -> Run:
     """A run at step 0 whose recipe holds the speed measured here.
 
-    seconds: that training may take, what is measured here included, instead of the recipe's epochs; 0: those. Raises `UsageError` if
-    patches are too small for the loss.
+    seconds: that training may take, what is measured here included, instead of the recipe's epochs; 0: those.
+    Raises `UsageError` if patches are too small for the loss.
     """
     weights = origin.weights if origin else None
     begin = time.monotonic()

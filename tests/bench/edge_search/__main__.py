@@ -2,8 +2,8 @@
 
     python -m tests.bench.edge_search --video bigbuckbunny.mp4 --size 320x180 [--epochs 12] [--seeds 1] [--record]
 
-Finished variants are kept in --work, so that a stopped search goes on where it was. The clip that a network is chosen on
-flatters it: --video repeats the search on another.
+Finished variants are kept in --work, so that a stopped search goes on where it was. The clip that a network is chosen
+on flatters it: --video repeats the search on another.
 """
 
 from __future__ import annotations
@@ -58,10 +58,10 @@ def main(video: str | None, size: str | None, only: Sequence[str], record: bool,
     if record:
         width, height = clip.info.width, clip.info.height
         protocol = (
-            f"{len(clip)} frames of {width}x{height} of {Path(clip.source).name}, {given['epochs']:g} epochs of the recipe "
-            f"of {PRESET} without quantization, {given['threads']} thread(s), {given['seeds']} seed(s); one change at a "
-            "time. psnr_db: best evaluation, all frames, float32. step_cpu_ms: processor time of a step. The presets were "
-            "chosen on this clip."
+            f"{len(clip)} frames of {width}x{height} of {Path(clip.source).name}, {given['epochs']:g} epochs of the "
+            f"recipe of {PRESET} without quantization, {given['threads']} thread(s), {given['seeds']} seed(s); one "
+            "change at a time. psnr_db: best evaluation, all frames, float32. step_cpu_ms: processor time of a step. "
+            "The presets were chosen on this clip."
         )
         print(write_results("edge_search", protocol, rows))
 
