@@ -1,0 +1,85 @@
+"""Quality after so many minutes: every family by its paper's recipe and by ours, at equal time on one machine.
+
+    python -m tests.bench.time_to_quality --video bigbuckbunny.mp4 --size 320x180 --minutes 1 --minutes 5 [--record]
+
+A point is a run of its own with --time-budget: start-up is inside the time. It ends as a .nvb file; bytes and the
+second PSNR are the file's. Finished points are kept in --work, so that a stopped bench goes on where it was.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from tests.bench.record import write_results
+from tests.bench.time_to_quality.figures import draw
+from tests.bench.time_to_quality.points import POINTS, measured
+
+from inr_runtime.media import ReadOptions, parse_size
+from inr_train import Clip, excerpt
+
+
+@click.command()
+@click.option("--video", help="Clip (default: the embedded excerpt).")
+@click.option("--size", help="Scale to WxH.")
+@click.option("--minutes", multiple=True, type=float, default=(1.0, 5.0), show_default=True)
+@click.option("--seeds", default=1, show_default=True)
+@click.option("--preset", "presets", multiple=True, help="Only these; may be repeated.")
+@click.option("--threads", default=0, show_default=True)
+@click.option("--device", default="auto", show_default=True)
+@click.option("--work", type=click.Path(path_type=Path), default=Path("build/time_to_quality"), show_default=True)
+@click.option("--record", is_flag=True, help="Write results and plots into the repository, with those already there.")
+def main(
+    video: str | None,
+    size: str | None,
+    minutes: Sequence[float],
+    seeds: int,
+    presets: Sequence[str],
+    work: Path,
+    record: bool,
+    **given: Any,
+) -> None:
+    """Train every point, print one table, draw two figures."""
+    clip = Clip.read(video, ReadOptions(size=parse_size(size) if size else None)) if video else excerpt()
+    chosen = [p for p in POINTS if not presets or p.preset in presets]
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task("points", total=len(chosen) * len(minutes) * seeds)
+        for each in minutes:
+            for point in chosen:
+                for seed in range(seeds):
+                    progress.update(task, description=f"{each:g} min {point.name}")
+                    measured(point, clip, each, seed, work, given)
+                    progress.advance(task)
+    rows = [json.loads(path.read_text()) for path in sorted(work.glob("*.json"))]
+    show(rows)
+    if record:
+        size_of = f"{clip.info.width}x{clip.info.height}"
+        protocol = (
+            f"{len(clip)} frames of {size_of} of {Path(clip.source).name}; each point a run with that time budget, its "
+            "start-up inside. psnr_float_db: as many steps without quantization. psnr_db: the file as played by "
+            "cpu-int8, all frames. bytes: the file without optional text. recipe: the paper's with its own learning "
+            "rate or a multiple of it, or ours (that of the edge presets, chosen on this clip) for every network."
+        )
+        path = write_results("time_to_quality", protocol, rows)
+        draw(rows, path.parent)
+        print(path)
+
+
+def show(rows: Sequence[dict[str, Any]]) -> None:
+    """A line per point."""
+    table = Table("minutes", "preset", "recipe", "seed", "float", "file", "bytes", "epochs", "seconds", box=None)
+    for r in sorted(rows, key=lambda r: (r["minutes"], r["model"], r["recipe"], r["seed"])):
+        quality = (f"{r['psnr_float_db']:.2f}", f"{r['psnr_db']:.2f}", f"{r['bytes']:,}", f"{r['epochs']:.1f}")
+        table.add_row(f"{r['minutes']:g}", r["model"], r["recipe"], str(r["seed"]), *quality, f"{r['seconds']:.0f}")
+    Console(width=120).print(table)
+
+
+if __name__ == "__main__":
+    main()

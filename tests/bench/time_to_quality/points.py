@@ -1,0 +1,98 @@
+"""The runs that are compared, and how one is measured."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from inr_export import export
+from inr_runtime.files import replacing
+from inr_train import Clip, fit
+from inr_train.models import build_model, count_macs
+from inr_train.presets import PRESETS
+from inr_train.recipe import EDGE_RECIPE
+
+
+@dataclass(frozen=True)
+class Point:
+    """recipe: `paper` (the preset's own, which for Edge is ours) or `ours`. rate: times the recipe's learning rates."""
+
+    preset: str
+    recipe: str
+    rate: float = 1.0
+    bits: int = 8
+
+    @property
+    def name(self) -> str:
+        """For people and files."""
+        return f"{self.preset}, {self.label}"
+
+    @property
+    def label(self) -> str:
+        """The recipe, with what is changed in it."""
+        rate = f" x{self.rate:g}" if self.rate != 1 else ""
+        return self.recipe + rate + (f", {self.bits} bits" if self.bits != 8 else "")
+
+
+POINTS = (
+    Point("edge-5", "ours"),
+    Point("edge-10", "ours"),
+    Point("edge-10", "paper", 10.0),
+    Point("edge-20", "ours"),
+    Point("nerv-s", "paper"),
+    Point("nerv-s", "paper", 4.0),
+    Point("nerv-s", "ours"),
+    Point("nerv-s", "ours", bits=6),
+    Point("hnerv-0.35m", "paper"),
+    Point("hnerv-0.35m", "paper", 4.0),
+    Point("hnerv-0.35m", "ours"),
+    Point("hinerv-bunny-xxs", "paper"),
+    Point("hinerv-bunny-xxs", "paper", 4.0),
+    Point("hinerv-bunny-xxs", "ours"),
+)
+"""Each architecture with both recipes; for Edge, which has no paper, `paper` is NeRV's."""
+
+
+def measured(point: Point, clip: Clip, minutes: float, seed: int, work: Path, given: dict[str, Any]) -> dict[str, Any]:
+    """The result of a point, from `work` where it was measured before."""
+    name = "".join(
+        c if c.isalnum() else "_" for c in f"{point.name}-{point.rate:g}-{clip.digest[:8]}-{minutes:g}-{seed}"
+    )
+    path = work / f"{name}.json"
+    if path.exists():
+        return dict(json.loads(path.read_text()))
+    work.mkdir(parents=True, exist_ok=True)
+    preset = PRESETS[point.preset]
+    own = PRESETS["nerv-s"].recipe if preset.family == "edge" else preset.recipe
+    recipe = EDGE_RECIPE if point.recipe == "ours" else own
+    rates = {k: getattr(recipe, k) * point.rate for k in ("learning_rate", "muon_rate")}
+    recipe = replace(recipe, weight_bits=point.bits, **rates)
+    begin = time.monotonic()
+    checkpoint = fit(clip, point.preset, recipe=recipe, seconds=60 * minutes, seed=seed, **given)
+    seconds = time.monotonic() - begin
+    report = export(checkpoint, path.with_suffix(".nvb"), reference=clip, max_loss_db=100.0, overwrite=True)
+    result = {
+        "model": point.preset,
+        "recipe": point.label,
+        "minutes": minutes,
+        "seed": seed,
+        "psnr_float_db": checkpoint.report["psnr_float_db"],
+        "psnr_db": report.verified[0].source_db,
+        "bytes": report.bytes,
+        "parameters": report.parameters,
+        "kmac_per_pixel": _kmac(checkpoint.model, checkpoint.config, clip),
+        "epochs": checkpoint.recipe["epochs"],
+        "ms_per_step": checkpoint.recipe["ms_per_step"],
+        "threads": checkpoint.recipe["threads"],
+        "seconds": seconds,
+    }
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(result))
+    return result
+
+
+def _kmac(name: str, config: Any, clip: Clip) -> float:
+    return count_macs(build_model(name, config)) / 1e3 / (clip.info.width * clip.info.height)
