@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import shlex
+import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Column, Table
 
+from inr_export.mixed import INT8_BUDGET_DB, MixedPrecision
 from inr_export.pipeline import MAX_LOSS_DB, ExportReport, export, export_onnx, media_of
 from inr_export.verify import Verification
 from inr_runtime.backends.ort import import_onnxruntime
-from inr_runtime.cli import StatusLine, common_options, megabytes, print_json, say
+from inr_runtime.cli import StatusLine, clock, common_options, megabytes, print_json, say
 from inr_runtime.errors import PromiseError, UsageError
 from inr_runtime.files import check_output
 from inr_runtime.lower import TARGETS
@@ -35,8 +41,19 @@ from inr_train.start import last_path
 )
 @click.option("--prune-power", type=click.FloatRange(0, 4), default=0.0, help="0: by magnitude, 0.5: adaptively.")
 @click.option("--int8/--no-int8", default=True, show_default=True, help="Store what int8 engines need.")
+@click.option(
+    "--int8-budget-db",
+    type=click.FloatRange(0),
+    default=INT8_BUDGET_DB,
+    show_default=True,
+    help="Keep layers in float until int8 activations cost at most this; inf keeps none.",
+)
 @click.option("--onnx", type=click.Path(path_type=Path), help="Also write the static ONNX graph to this file.")
-@click.option("--target", type=click.Choice(list(TARGETS)), help="Engine of --onnx (default: cpu-int8, or cpu-fp32).")
+@click.option(
+    "--target",
+    type=click.Choice(list(TARGETS)),
+    help="Engine of --onnx (default: cpu-int8 where it can, else cpu-fp32).",
+)
 @click.option("--verify/--no-verify", "check", default=True, show_default=True, help="Decode and compare every frame.")
 @click.option("--max-loss-db", type=float, default=MAX_LOSS_DB, show_default=True, help="Exit 4 beyond this loss.")
 @click.option("--resume", is_flag=True, help="Go on with the unfinished training of a video, even with -y.")
@@ -67,15 +84,17 @@ def command(model: str, output: Path | None, quiet: bool, as_json: bool, **given
                 int8=given["int8"],
                 check=given["check"],
                 max_loss_db=given["max_loss_db"],
+                int8_budget_db=given["int8_budget_db"],
                 reference=reference,
                 overwrite=given["overwrite"],
                 threads=given["threads"],
-                progress=lambda what, done, total: status.update(done, total, f"verify {what}"),
+                progress=_shown_on(status),
             )
         except PromiseError as error:
             report, failure = error.report, error
     if given["onnx"]:
-        target = given["target"] or ("cpu-int8" if given["int8"] else "cpu-fp32")
+        on_integers = report.precision is not None and report.precision.ranges
+        target = given["target"] or ("cpu-int8" if on_integers else "cpu-fp32")
         export_onnx(path, given["onnx"], target, overwrite=given["overwrite"])
     if as_json:
         print_json(as_dict(report))
@@ -84,6 +103,17 @@ def command(model: str, output: Path | None, quiet: bool, as_json: bool, **given
         raise failure
     played = path.with_suffix({"video": ".mp4", "image": ".png", "audio": ".wav"}[media_of(checkpoint)])
     say(f"next: inr-play {shlex.quote(str(path))} -o {shlex.quote(str(played))}", quiet)
+
+
+def _shown_on(status: StatusLine) -> Callable[[str, int, int], None]:
+    """Progress with the time that is left, counted from the beginning of each kind of work."""
+    begun: dict[str, float] = {}
+
+    def show(what: str, done: int, total: int) -> None:
+        seconds = time.monotonic() - begun.setdefault(what, time.monotonic())
+        status.update(done, total, what, eta=clock(seconds / max(1, done) * (total - done)))
+
+    return show
 
 
 def _check(path: Path, is_model: bool, reading: dict[str, Any], given: dict[str, Any]) -> None:
@@ -120,7 +150,7 @@ def _trained(video: str, path: Path, reading: dict[str, Any], quiet: bool, given
 
 def as_dict(report: ExportReport) -> dict[str, Any]:
     """The JSON of `inr-export --json`."""
-    best = report.verified[0] if report.verified else None
+    best, precision = report.verified[0] if report.verified else None, report.precision
     return {
         "path": str(report.path),
         "bytes": report.bytes,
@@ -128,7 +158,12 @@ def as_dict(report: ExportReport) -> dict[str, Any]:
         "parameters": report.parameters,
         "gmac_per_frame": report.gmac_per_frame,
         "weight_bits": report.weight_bits,
+        "float_bits": report.float_bits,
+        "float_bits_trade": list(report.float_bits_trade),
         "sparsity": report.sparsity,
+        "int8_mac_share": precision.int8_mac_share if precision else 0.0,
+        "all_int8_loss_db": precision.all_int8_loss_db if precision else None,
+        "kept_float": [asdict(k) for k in precision.kept_float] if precision else [],
         "coded_bytes": report.cost.coded_bytes,
         "ideal_bytes": report.cost.ideal_bytes,
         "psnr_db": best.source_db if best else None,
@@ -154,7 +189,28 @@ def _target_dict(v: Verification) -> dict[str, Any]:
 def _tell(report: ExportReport, quiet: bool) -> None:
     size = f"{megabytes(report.bytes)}, {report.bits_per_pixel:.3f} bits per pixel"
     say(f"{report.path}: {size}, {report.parameters:,} parameters at {report.weight_bits} bits", quiet)
+    if report.precision:
+        _tell_precision(report.precision, quiet)
+    if report.float_bits != report.weight_bits:
+        costs = ", ".join(f"{t['bits']:.0f} bits {t['loss_db']:.2f} dB" for t in report.float_bits_trade)
+        say(f"  weights of float layers: {report.float_bits} bits; to round them untrained costs {costs}", quiet)
     for v in report.verified:
         quality = f"{v.source_db:.2f} dB" if v.source_db is not None else f"{v.model_db:.2f} dB against the model"
         loss = f"{'about ' if v.estimated else ''}{round(v.loss_db, 2) + 0.0:.2f} dB below the float model"
         say(f"  {v.target}: {quality}, {loss}, {v.fps:.0f} fps", quiet)
+
+
+def _tell_precision(precision: MixedPrecision, quiet: bool) -> None:
+    """The trade: what stays in float, what that costs, what it is worth."""
+    if not precision.kept_float:
+        return
+    before, after = f"{precision.all_int8_loss_db:.2f} dB", f"{max(0.0, precision.loss_db):.2f} dB"
+    say(f"  activations: {before} lost all in int8, {after} with these in float:", quiet)
+    table = Table("layers", "edge", Column("MACs", justify="right"), Column("worth", justify="right"), box=None)
+    for kept in precision.kept_float:
+        layers = ", ".join(kept.layers) or "none"
+        table.add_row(layers, kept.edge, f"{kept.mac_share:.1%}", f"{kept.gain_db:+.2f} dB")
+    if not quiet:
+        Console(stderr=True).print(Padding(table, (0, 0, 0, 4)))
+    faster = "; a larger --int8-budget-db keeps more of them there" if precision.int8_mac_share < 0.5 else ""
+    say(f"  {precision.int8_mac_share:.0%} of the multiply-accumulates run on integers{faster}", quiet)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,13 +13,14 @@ import onnx
 import torch
 from numpy.typing import NDArray
 
+from inr_export.mixed import INT8_BUDGET_DB, MixedPrecision, mix_precision
 from inr_export.verify import Verification, sound_of, verify, verify_sound
 from inr_runtime.chunks import Header
 from inr_runtime.errors import InrError, PromiseError
 from inr_runtime.files import check_output, replacing
 from inr_runtime.format import NvbReader, write_nvb
 from inr_runtime.info import AudioInfo, VideoInfo
-from inr_runtime.int8plan import Range
+from inr_runtime.int8plan import Range, plan_int8
 from inr_runtime.lower import lower, target_named
 from inr_runtime.segment import PRINT_PIXELS, Segment, SegmentCost, make_thumbnail, segment_cost, sound_print
 from inr_runtime.tensors import QuantTensor
@@ -41,9 +42,11 @@ CALIBRATION_FRAMES = 2000
 class ExportReport:
     """What was written and how well it plays.
 
-    bits_per_pixel: of the whole file without audio and meta. sparsity: share of zeros among the integers of all weights
-    but biases. cost: of each tensor. verified: one result per target,
-    the promised one first; empty with check=False.
+    bits_per_pixel: of the whole file without audio and meta. weight_bits, float_bits: of the weights of int8 layers,
+    and of layers that are float everywhere. float_bits_trade: `bits` that were tried for these, and the `loss_db` that
+    rounding to them would have cost before training for it. sparsity: share of zeros among the integers of all weights
+    but biases. cost: of each tensor. verified: one result per target, the promised one first; empty with check=False.
+    precision: what runs on integers, None without int8.
     """
 
     path: Path
@@ -52,9 +55,12 @@ class ExportReport:
     parameters: int
     gmac_per_frame: float
     weight_bits: int
+    float_bits: int
+    float_bits_trade: tuple[Mapping[str, float], ...]
     sparsity: float
     cost: SegmentCost
     verified: tuple[Verification, ...]
+    precision: MixedPrecision | None = None
 
 
 def export(
@@ -64,6 +70,7 @@ def export(
     int8: bool = True,
     check: bool = True,
     max_loss_db: float = MAX_LOSS_DB,
+    int8_budget_db: float = INT8_BUDGET_DB,
     reference: Clip | None = None,
     overwrite: bool = False,
     threads: int = 0,
@@ -72,7 +79,8 @@ def export(
     """Write a model as a .nvb file, decode that file, and compare every frame.
 
     model: a `model.pt` or what `fit` returned. int8: store activation ranges, and promise quality on cpu-int8.
-    check: decode and compare. max_loss_db: the promise, against the float model. reference: the clip that the model was
+    check: decode and compare. max_loss_db: the promise, against the float model. int8_budget_db: layers stay in float
+    until int8 activations cost at most this; infinity keeps all on integers. reference: the clip that the model was
     fitted to; found by itself where its file is unchanged. threads: of decoding, 0 = all. progress: called with
     (what, done, total). The file gets its name only after it was decoded.
     Raises `PromiseError` where the promise is not kept (the file stays), `UsageError` where `output` exists,
@@ -83,14 +91,15 @@ def export(
     checkpoint = model if isinstance(model, Checkpoint) else Checkpoint.load(Path(model))
     network = checkpoint.build()
     traced = trace(network)
-    weights = quantize_weights(network, traced, checkpoint.weight_bits, checkpoint.bias_bits)
-    ranges = _ranges(checkpoint, network, traced, weights) if int8 else None
+    weights = quantize_weights(network, traced, *checkpoint.bits)
+    clip = reference if reference is not None or not (check or int8) else find_source(checkpoint.source)
+    precision = _precision(checkpoint, traced, weights, clip, int8_budget_db, progress) if int8 else None
+    ranges = precision.ranges if precision else {}
     header, segment = _assemble(checkpoint, network, traced, weights, ranges)
     with replacing(path) as temporary:
         size = write_nvb(temporary, header, [segment])
         results: tuple[Verification, ...] = ()
         if check:
-            clip = reference if reference is not None else find_source(checkpoint.source)
             targets = ("cpu-int8", "cpu-fp32") if ranges else ("cpu-fp32",)
             check_file = verify_sound if media_of(checkpoint) == "audio" else verify
             results = check_file(temporary, checkpoint, network, clip, targets, threads, progress)
@@ -103,9 +112,12 @@ def export(
         parameters=count_parameters(network),
         gmac_per_frame=traced.graph.macs * network.runs_per_frame / 1e9,
         weight_bits=checkpoint.weight_bits,
+        float_bits=checkpoint.bits[2],
+        float_bits_trade=tuple(checkpoint.report.get("float_bits_trade", ())),
         sparsity=_share_of_zeros(weights),
         cost=segment_cost(segment, header),
         verified=results,
+        precision=precision,
     )
     _keep_promise(report, max_loss_db, bool(checkpoint.report.get("sparsity")))
     return report
@@ -142,22 +154,37 @@ def _keep_promise(report: ExportReport, max_loss_db: float, pruned: bool) -> Non
             )
 
 
-def _ranges(
-    checkpoint: Checkpoint, network: VideoModel, traced: Trace, weights: Sequence[QuantTensor]
-) -> dict[str, Range]:
-    """The trained ranges where they belong to this very graph, else those that lose least over all frames.
+def _precision(
+    checkpoint: Checkpoint,
+    traced: Trace,
+    weights: Sequence[QuantTensor],
+    clip: Clip | None,
+    budget_db: float,
+    progress: Callable[[str, int, int], None] | None,
+) -> MixedPrecision:
+    """What runs on integers: with the trained ranges where they belong to this very graph, else with measured ones."""
 
-    Beyond `CALIBRATION_FRAMES` frames every tenth and the last are run.
-    """
-    if checkpoint.ranges and checkpoint.graph_digest == traced.graph.digest.hex():
-        return dict(checkpoint.ranges)
-    count = checkpoint.info.frame_count
+    def measure(edges: Sequence[str]) -> dict[str, Range]:
+        return _measured_ranges(checkpoint, traced, weights, edges)
+
+    trained = dict(checkpoint.ranges) if checkpoint.graph_digest == traced.graph.digest.hex() else {}
+    ranges = trained or measure(plan_int8(traced.graph).ranged)
+    return mix_precision(checkpoint, traced, weights, ranges, measure, clip, budget_db, progress)
+
+
+def _measured_ranges(
+    checkpoint: Checkpoint, traced: Trace, weights: Sequence[QuantTensor], edges: Sequence[str]
+) -> dict[str, Range]:
+    """The ranges that lose least over all frames; beyond `CALIBRATION_FRAMES` every tenth and the last are run."""
+    if not edges:
+        return {}
+    count, network = checkpoint.info.frame_count, checkpoint.build()
     step = 1 if count <= CALIBRATION_FRAMES else 10
     times = sorted({*range(0, count, step), count - 1})
     tensors = [torch.from_numpy(w.dequantize()) for w in weights]
     with torch.no_grad():
         samples = [network.sample(places) for places in network.calibration(times)]
-    return measure_ranges(traced.graph, tensors, samples)
+    return measure_ranges(traced.graph, tensors, samples, edges)
 
 
 def _assemble(
@@ -165,7 +192,7 @@ def _assemble(
     network: VideoModel,
     traced: Trace,
     weights: Sequence[QuantTensor],
-    ranges: dict[str, Range] | None,
+    ranges: Mapping[str, Range],
 ) -> tuple[Header, Segment]:
     info = _stored_info(checkpoint)
     meta = {"made_by": " ".join(f"{k} {v}" for k, v in checkpoint.versions.items()), "seed": str(checkpoint.seed)}

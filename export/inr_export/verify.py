@@ -32,9 +32,9 @@ class Verification:
 
     model_db: PSNR of decoded frames against the trained weights in PyTorch float32, pooled over frames. source_db: mean
     PSNR against the source, None where it is not at hand. float_db: PSNR of the float reference of the training run
-    (same length, no quantization), None where the run had none. loss_db: what the file loses: float_db - source_db, or
-    an upper estimate (estimated is True) where one of them is unknown. fps: frames per second of decoding here, without
-    opening the file.
+    (same length, no quantization), its frames in 8 bits as well; None where the run had none. loss_db: what the file
+    loses: float_db - source_db, or an upper estimate (estimated is True) where one of them is unknown. fps: frames per
+    second of decoding here, without opening the file.
     """
 
     target: str
@@ -58,7 +58,7 @@ def verify(
 ) -> tuple[Verification, ...]:
     """Decode `path` for each target and compare every frame. Raises what `open_video` raises.
 
-    progress: called with (targets, frames done, frames).
+    progress: called with (what, frames done, frames).
     """
     with ExitStack() as stack:
         videos = [stack.enter_context(open_video(path, target=t, threads=threads)) for t in targets]
@@ -69,7 +69,7 @@ def verify(
             for video, tally in zip(videos, tallies, strict=True):
                 tally.add(video, i, expected, None if clip is None else clip.frames[i])
             if progress:
-                progress(" ".join(targets), i + 1, count)
+                progress("verify " + " ".join(targets), i + 1, count)
         report = checkpoint.report
         return tuple(t.result(v, report) for v, t in zip(videos, tallies, strict=True))
 
@@ -94,7 +94,7 @@ def verify_sound(
                 tally.source.append(_decibels(_peak_to_peak(samples, clip.frames[0, 0])))
             results.append(tally.result(sound, checkpoint.report))
         if progress:
-            progress(target, number, len(targets))
+            progress(f"verify {target}", number, len(targets))
     return tuple(results)
 
 
@@ -137,12 +137,17 @@ class _Tally:
     def result(self, video: OpenFile, report: Mapping[str, Any]) -> Verification:
         mse = float(np.mean(self.errors))
         source_db = float(np.mean(self.source)) if self.source else None
-        float_db = report.get("psnr_float_db")
-        loss, estimated = _loss(float_db, report.get("psnr_db"), source_db, mse)
+        float_db = _known(report, "psnr_float_8bit_db", "psnr_float_db")
+        loss, estimated = _loss(float_db, _known(report, "psnr_8bit_db", "psnr_db"), source_db, mse)
         speed = len(self.errors) / self.seconds
         return Verification(
             video.target.name, video.backend, _decibels(mse), source_db, float_db, loss, estimated, speed
         )
+
+
+def _known(report: Mapping[str, Any], *names: str) -> float | None:
+    """The first of these figures that a report has; older ones know none of rounded frames."""
+    return next((report[name] for name in names if report.get(name) is not None), None)
 
 
 def _loss(float_db: float | None, trained_db: float | None, source_db: float | None, mse: float) -> tuple[float, bool]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from inr_runtime.chunks import Header
 from inr_runtime.format import NvbReader
+from inr_runtime.int8plan import int8_mac_share, plan_int8
 from inr_runtime.lower import TARGETS
 from inr_runtime.segment import Segment, TensorCost, segment_cost
 from inr_runtime.tiles import count_tiles
@@ -80,12 +81,20 @@ def describe(reader: NvbReader) -> dict[str, Any]:
         "model": header.model,
         "parameters": sums.parameters,
         "gmac_per_frame": sums.gmac_per_frame,
+        "int8_mac_share": _int8_share(header),
         "operators": sum(len(graph.nodes) for graph in header.graphs),
         "targets": targets_of(header),
         "segments": [asdict(segment) for segment in segments],
         "tensors": tensors,
         "meta": dict(header.meta),
     }
+
+
+def _int8_share(header: Header) -> float:
+    """Share of the multiply-accumulates of all graphs that int8 targets run on integers; 0 for a file without int8."""
+    graphs = [(g, plan_int8(g, header.ranges[i])) for i, g in enumerate(header.graphs) if header.ranges.get(i)]
+    macs = sum(int8_mac_share(graph, plan) * graph.macs for graph, plan in graphs)
+    return macs / max(1, sum(graph.macs for graph in header.graphs))
 
 
 def _facts(reader: NvbReader, number: int, segment: Segment) -> SegmentFacts:

@@ -65,6 +65,7 @@ def _file_table(facts: Mapping[str, Any]) -> Table:
         "bytes": f"{facts['bytes']} ({megabytes(facts['bytes'])}), {facts['bits_per_pixel']:.4f} bits per pixel",
         "model": f"{facts['model']}, {facts['parameters']} parameters",
         "graph": f"{facts['operators']} operators, {facts['gmac_per_frame']:.3g} GMAC per frame",
+        "int8": f"{facts['int8_mac_share']:.0%} of the multiply-accumulates",
         "targets": ", ".join(facts["targets"]),
         "segments": str(len(facts["segments"])),
         **{f"meta {key}": value for key, value in facts["meta"].items()},

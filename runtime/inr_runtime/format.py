@@ -17,7 +17,7 @@ does not know it refuses the file; a lower-case one may be skipped. Order: INFO,
 | INFO | u8 media kind (0 video, 1 image: one frame, 2 audio: width is the channels, height 1, a frame is a sample); varint width, height, frame count; fraction fps, pixel aspect; u8 primaries, transfer, matrix tag (ITU-T H.273 numbers), matrix used (0 bt601, 1 bt709, 2 bt2020), full range (0/1), source bit depth; text model name; file id[16] |
 | TIME | fraction time base; deflated (signed first pts, then varint steps >= 1): one pts per frame; absent when frame i stands at i/fps |
 | GRPH | varint count; per graph: u8 role (0 frame, 1 tile), u8 output (0 rgb8, 2 pcm_f32 for audio and only there, in tiles), digest[16] = first half of the SHA-256 of the graph's bytes, blob of the deflated canonical graph (`graph.py`) |
-| ACTR | varint graph; varint count; per edge `e<n>` or input `x<n>`: u8 letter, varint n, f32 low, f32 high |
+| ACTR | varint graph; varint count; per edge `e<n>` or input `x<n>`: u8 letter, varint n, f32 low, f32 high. An edge without a range is not quantized, and what needs it computes in float (`int8plan.py`) |
 | SEGM | see below |
 | INDX | hash[16] = first half of the SHA-256 of all chunks before the first SEGM (one from another file is caught); varint count; per segment: varint offset, length of the whole chunk, first frame, frame count, u8 random access, varint preroll |
 | IEND | u64 offset of INDX |

@@ -9,12 +9,16 @@ Engines fuse only certain patterns; this page knows which (ONNX Runtime's CPU pr
   of graphs that draw tiles also what reads their coordinates (256 steps are too few for a place in a picture), what
   comes before or after a sine (whose argument spans many turns), and all of a sound (8 bits are 50 dB).
 A Relu that alone follows a convolution is fused into it: only its result is quantized, with zero point 0.
+
+A file may keep more in float: an edge that the plan would quantize, and of which the file tells no range, is not, and
+the int8 nodes that read or make it are float nodes then. What is left of the plan follows from that alone, for the
+engine as for the training that imitates it. Ranges that do not add up to a plan are refused (`lower`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,9 +58,47 @@ class Int8Plan:
         return tuple(dict.fromkeys(s for s in self.edges.values() if s not in derived))
 
 
-def plan_int8(graph: CanonicalGraph) -> Int8Plan:
-    """Decide what runs on integers and which edges are quantized."""
-    int8 = _int8_nodes(graph)
+def plan_int8(graph: CanonicalGraph, ranged: Collection[str] | None = None) -> Int8Plan:
+    """Decide what runs on integers and which edges are quantized.
+
+    ranged: edges of known range; None where all will be measured. Where one is missing, nodes are left to float, in one
+    pass: what then still needs a range that is not there is not resolved further.
+    """
+    plan = _plan(graph, frozenset())
+    if ranged is None or all(edge in ranged for edge in plan.ranged):
+        return plan
+    return _plan(graph, _unranged_nodes(graph, plan, ranged))
+
+
+def plan_without(graph: CanonicalGraph, dropped: Collection[str]) -> Int8Plan | None:
+    """The plan of a file that tells no range of the `dropped` edges: what it asks for makes just this plan again.
+
+    None where no such plan is found.
+    """
+    ranged = frozenset(plan_int8(graph).ranged) - frozenset(dropped)
+    for _ in range(len(graph.nodes)):
+        plan = plan_int8(graph, ranged)
+        if ranged == frozenset(plan.ranged):
+            return plan
+        ranged = frozenset(plan.ranged)
+        if not ranged.isdisjoint(dropped):
+            return None
+    return None
+
+
+def int8_mac_share(graph: CanonicalGraph, plan: Int8Plan) -> float:
+    """Share of the graph's multiply-accumulates that run on integers."""
+    return macs_of_nodes(graph, [graph.nodes[i] for i in plan.int8]) / max(1, graph.macs)
+
+
+def macs_of_nodes(graph: CanonicalGraph, nodes: Collection[Node]) -> int:
+    """Multiply-accumulates of some nodes of a graph."""
+    shapes = graph.shapes
+    return sum(macs_of(n.op, [shapes[x] for x in n.inputs if x], shapes[n.output]) for n in nodes)
+
+
+def _plan(graph: CanonicalGraph, kept_float: frozenset[int]) -> Int8Plan:
+    int8 = _int8_nodes(graph, kept_float)
     fused = _fused_relus(graph, int8)
     unquantized = {node.inputs[0] for node in graph.nodes if node.output in fused}
     edges: dict[str, str] = {}
@@ -68,6 +110,23 @@ def plan_int8(graph: CanonicalGraph) -> Int8Plan:
             edges[node.output] = edges[node.inputs[0]] if moved else node.output
     edges = {name: source for name, source in edges.items() if name not in unquantized}
     return Int8Plan(int8, fused, edges, _leaky_results(graph, int8, edges), _output_source(graph, edges))
+
+
+def _unranged_nodes(graph: CanonicalGraph, plan: Int8Plan, ranged: Collection[str]) -> frozenset[int]:
+    """int8 nodes that read or make an edge without a range, neither its own nor the one it would share."""
+    fused_result = {node.inputs[0]: node.output for node in graph.nodes if node.output in plan.fused_relu}
+
+    def has_range(edge: str) -> bool:
+        source = plan.edges.get(edge, edge)
+        before = plan.leaky[source][0] if source in plan.leaky else source
+        return edge in ranged or source in ranged or before in ranged or source == plan.output_source
+
+    touched = {
+        i: [*_data_inputs(graph, node), fused_result.get(node.output, node.output)]
+        for i, node in enumerate(graph.nodes)
+        if i in plan.int8
+    }
+    return frozenset(i for i, edges in touched.items() if not all(map(has_range, edges)))
 
 
 def activation_parameters(limits: Range, zero_based: bool = False) -> tuple[np.float32, int]:
@@ -117,10 +176,10 @@ def _leaky_results(
     return results
 
 
-def _int8_nodes(graph: CanonicalGraph) -> frozenset[int]:
+def _int8_nodes(graph: CanonicalGraph, kept_float: frozenset[int]) -> frozenset[int]:
     produced_by = {n.output: i for i, n in enumerate(graph.nodes)}
     chosen: set[int] = set()
-    convolutions = _int8_convolutions(graph)
+    convolutions = _int8_convolutions(graph) - {graph.nodes[i].output for i in kept_float}
     waiting = _feeding(graph, convolutions)
     for i, node in enumerate(graph.nodes):
         data = _data_inputs(graph, node)
@@ -131,7 +190,7 @@ def _int8_nodes(graph: CanonicalGraph) -> frozenset[int]:
             take = after_int8 and len(data) == len(node.inputs)
         else:
             take = node.op in MOVING and bool(data) and (after_int8 or node.output in waiting)
-        if take:
+        if take and i not in kept_float:
             chosen.add(i)
     return frozenset(chosen)
 

@@ -97,9 +97,9 @@ def lower(
 ) -> Lowered:
     """Build the graph that `target` runs.
 
-    weights: one per `graph.weights`, in order. ranges: (low, high) by edge name, needed by int8 targets.
-    batch: frames per run. Raises `GraphError` where weights do not fit or ranges are missing, `BackendError` where
-    values leave the range of float16.
+    weights: one per `graph.weights`, in order. ranges: (low, high) by edge name, needed by int8 targets; edges
+    without one, and what needs them, stay float (`int8plan.py`). batch: frames per run. Raises `GraphError` where
+    weights do not fit or ranges are missing, `BackendError` where values leave the range of float16.
     """
     for port, tensor in zip(graph.weights, weights, strict=False):
         if port.shape != tensor.shape:
@@ -112,8 +112,8 @@ def lower(
 
         lower_half(builder, ranges, integers=target.precision == "int8")
     elif target.precision == "int8":
-        plan = plan_int8(graph)
-        if target.engine == "cpu" and plan.int8 and ranges is not None and all(e in ranges for e in plan.ranged):
+        plan = plan_int8(graph, ranges or None)
+        if target.engine == "cpu" and plan.int8 and ranges:
             return _lower_rewritten(builder, plan, ranges, target)
         _lower_int8(builder, plan, ranges)
     else:

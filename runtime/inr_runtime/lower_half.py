@@ -39,7 +39,7 @@ def lower_half(builder: _Builder, ranges: Mapping[str, Range] | None, integers: 
     """
     graph = builder.graph
     assert isinstance(graph, CanonicalGraph)
-    plan = plan_int8(graph) if integers else None
+    plan = plan_int8(graph, ranges or None) if integers else None
     if plan is not None:
         ranges = require_ranges(plan, ranges)
     full = full_nodes(graph)

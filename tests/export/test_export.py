@@ -31,11 +31,13 @@ def run(command: str, *arguments: object, folder: Path) -> subprocess.CompletedP
 
 @pytest.fixture(scope="session")
 def gradient_clip() -> Clip:
+    """With the grain of a camera, which keeps every network at some 30 dB, as pictures do."""
     y, x = np.mgrid[0:24, 0:40]
     frames = [np.stack([x * 5, y * 8 + 4 * t, 90 + 10 * t + 0 * x], axis=-1).clip(0, 255) for t in range(6)]
     from inr_runtime.info import VideoInfo
 
-    return Clip(np.stack(frames).astype(np.uint8), VideoInfo(40, 24, 6), "gradient")
+    grain = np.random.default_rng(0).normal(0, 6, (6, 24, 40, 3))
+    return Clip((np.stack(frames) + grain).clip(0, 255).astype(np.uint8), VideoInfo(40, 24, 6), "gradient")
 
 
 @pytest.fixture(scope="session")
@@ -55,7 +57,7 @@ def test_an_export_verifies_every_frame_and_keeps_its_promise(
 ) -> None:
     report = export(trained, tmp_path / "v.nvb", reference=gradient_clip)
     assert [v.target for v in report.verified] == ["cpu-int8", "cpu-fp32"]
-    assert all(v.loss_db < 0.5 and not v.estimated for v in report.verified)
+    assert all(v.loss_db < 0.2 and not v.estimated for v in report.verified)
     assert report.bytes == (tmp_path / "v.nvb").stat().st_size
     coded = report.cost.ideal_bytes
     assert coded < report.bytes < coded + 3000
@@ -93,8 +95,8 @@ def test_a_float_model_gets_measured_ranges(gradient_clip: Clip, tmp_path: Path)
     assert report.verified[0].target == "cpu-int8"
 
 
-def test_the_plain_onnx_file_gives_the_same_frames(trained: Checkpoint, tmp_path: Path) -> None:
-    export(trained, tmp_path / "v.nvb", check=False)
+def test_the_plain_onnx_file_gives_the_same_frames(trained: Checkpoint, gradient_clip: Clip, tmp_path: Path) -> None:
+    export(trained, tmp_path / "v.nvb", check=False, reference=gradient_clip)
     for target in ("cpu-int8", "cpu-fp32"):
         path = tmp_path / f"{target}.onnx"
         export_onnx(tmp_path / "v.nvb", path, target)

@@ -33,7 +33,8 @@ Ranges = Mapping[str, tuple[float, float]]
 
 @dataclass(frozen=True)
 class Recipe:
-    """What one file is made of. times: of a segment of that many frames. ranges: None for a file without int8.
+    """What one file is made of. times: of a segment of that many frames. ranges: None for a file without int8. without:
+    edges of no range, which stay in float.
 
     size: of the picture, where the graph draws tiles.
     """
@@ -41,6 +42,7 @@ class Recipe:
     graph: CanonicalGraph
     lengths: Sequence[int] = (4,)
     ranges: tuple[float, float] | None = None
+    without: Sequence[str] = ()
     size: tuple[int, int] | None = None
     pts: bool = False
     meta: bool = False
@@ -70,6 +72,7 @@ def recipes() -> dict[str, Recipe]:
         "tiles": Recipe(tiles(), (3, 2), WIDE, size=(21, 13), seed=12),
         "sound": Recipe(tile_graph("x", (16, 1), 2, "pcm_f32"), (300, 50), seed=13),
         "convolutions-int8": Recipe(convolutions(), ranges=WIDE, meta=True, seed=10),
+        "convolutions-mixed": Recipe(convolutions(), ranges=WIDE, without=("e2",), seed=14),
     }
 
 
@@ -83,7 +86,8 @@ def write(path: Path, recipe: Recipe) -> Path:
     if recipe.pts:
         steps = np.random.default_rng(recipe.seed).integers(30, 60, info.frame_count)
         info = replace(info, pts=tuple(int(t) for t in np.cumsum(steps)))
-    ranges = {} if recipe.ranges is None else {0: dict.fromkeys(edges(recipe.graph), recipe.ranges)}
+    ranged = [edge for edge in edges(recipe.graph) if edge not in recipe.without]
+    ranges = {} if recipe.ranges is None else {0: dict.fromkeys(ranged, recipe.ranges)}
     meta = {"made by": f"tests/fuzz, {recipe.seed:02}"} if recipe.meta else {}
     file_id = bytes([recipe.seed]) * 16
     header = Header(

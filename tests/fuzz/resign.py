@@ -71,7 +71,9 @@ def grow_graphs(rng: random.Random) -> Altered:
         except ValueError:  # no RGB picture came of it
             continue
     lengths = source.lengths
-    ranges = {0: {edge: _range(rng) for edge in edges(graph)}} if rng.random() < 0.6 else {}
+    share = rng.choice([1.0, 0.9, 0.5])
+    some = {edge: _range(rng) for edge in edges(graph) if rng.random() < share}
+    ranges = {0: some} if rng.random() < 0.6 else {}
     header = replace(source.header, graphs=(graph,), ranges=ranges)
     segments = []
     for first, length in zip(np.cumsum([0, *lengths[:-1]]).tolist(), lengths, strict=True):
@@ -124,8 +126,8 @@ def resign_segments(rng: random.Random) -> Altered:
         segments[at] = rng.choice([_other_weights, _other_scales, _other_times, _other_frame])(segments[at], rng)
     if header.ranges and rng.random() < 0.4:
         ranges = {edge: _range(rng) if rng.random() < 0.3 else old for edge, old in header.ranges[0].items()}
-        if rng.random() < 0.3:
-            ranges.pop(rng.choice(sorted(ranges)))
+        for edge in rng.sample(sorted(ranges), rng.choice([0, 0, 1, len(ranges) // 2])):
+            del ranges[edge]
         header = replace(header, ranges={0: ranges})
     return source, signed(header, tuple(segments))
 

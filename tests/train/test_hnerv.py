@@ -121,7 +121,7 @@ def test_the_encoder_learns_and_is_not_kept(trained: Checkpoint) -> None:
 
 def test_it_plays_from_the_file_and_between_frames(trained: Checkpoint, tiny_clip: Clip, tmp_path: Path) -> None:
     report = export(trained, tmp_path / "v.nvb", reference=tiny_clip)
-    assert report.verified[0].loss_db < 0.5
+    assert all(v.loss_db < 0.2 for v in report.verified)
     with open_video(tmp_path / "v.nvb", target="cpu-fp32") as video:
         between = video.at(2.5 / 25, interpolate=True).pixels.astype(int)
         with torch.no_grad():

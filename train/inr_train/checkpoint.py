@@ -19,6 +19,7 @@ from inr_runtime.files import replacing
 from inr_runtime.info import VideoInfo
 from inr_runtime.int8plan import Range
 from inr_train.models import VideoModel, build_model
+from inr_train.quantization import Bits
 
 FORMAT, VERSION = "inr-model", 1
 
@@ -27,10 +28,10 @@ FORMAT, VERSION = "inr-model", 1
 class Checkpoint:
     """A trained model.
 
-    model, config: the representation. info: the clip. weights: by parameter name. weight_bits, bias_bits: of the stored
-    integers. ranges: learned activation ranges by edge of the canonical graph whose digest is `graph_digest`; empty
-    without int8. recipe, report: how it was trained and what came out (`psnr_db` and others). source: where the clip
-    came from: path, options as texts, SHA-256 of the frames.
+    model, config: the representation. info: the clip. weights: by parameter name. weight_bits, bias_bits, float_bits:
+    of the stored integers (`quantization.Bits`); 0 are the weight bits. ranges: learned activation ranges by edge of
+    the canonical graph whose digest is `graph_digest`; empty without int8. recipe, report: how it was trained and what
+    came out (`psnr_db` and others). source: where the clip came from: path, options as texts, SHA-256 of the frames.
     """
 
     model: str
@@ -39,6 +40,7 @@ class Checkpoint:
     weights: Mapping[str, Tensor]
     weight_bits: int = 8
     bias_bits: int = 10
+    float_bits: int = 0
     ranges: Mapping[str, Range] = field(default_factory=dict)
     graph_digest: str = ""
     recipe: Mapping[str, Any] = field(default_factory=dict)
@@ -46,6 +48,11 @@ class Checkpoint:
     source: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
     versions: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def bits(self) -> Bits:
+        """As `quantize_weights` takes them."""
+        return self.weight_bits, self.bias_bits, self.float_bits or self.weight_bits
 
     def build(self) -> VideoModel:
         """The model with its weights, in evaluation mode. Raises `InputError` where weights do not fit."""
@@ -71,7 +78,7 @@ class Checkpoint:
         try:
             data["info"] = info_from_dict(data["info"])
             data["ranges"] = {k: (float(v[0]), float(v[1])) for k, v in data["ranges"].items()}
-            checkpoint = cls(**{k: data[k] for k in cls.__dataclass_fields__})
+            checkpoint = cls(**{k: data[k] for k in cls.__dataclass_fields__ if k != "float_bits" or k in data})
             finite = all(torch.isfinite(w).all() for w in checkpoint.weights.values())
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
             raise InputError(f"{path}: a field is missing or malformed: {error}") from error

@@ -68,7 +68,9 @@ TRAINING_DEFAULTS: dict[str, Any] = {
 @click.option("--alpha", type=float, help="Weight of the first term of a mixed loss.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a field of the network's config.")
 @click.option("--quantize", type=click.Choice(QUANTIZE), help="Train for this file (default: the recipe's, int8).")
-@click.option("--bits", type=click.IntRange(2, 8), help="Bits of the weights in the file (default: 8).")
+@click.option(
+    "--bits", type=click.IntRange(2, 8), help="Bits of the weights in the file (default: 8; float layers: measured)."
+)
 @click.option(
     "--prune", type=click.FloatRange(0, MAX_SPARSITY), default=0.0, help="Share of weights to prune, 0.4 say."
 )
@@ -207,7 +209,7 @@ def report(checkpoint: Checkpoint) -> dict[str, Any]:
     info = checkpoint.info
     size = {"width": info.width, "height": info.height, "frames": info.frame_count}
     fixed = {"model": checkpoint.model, "epochs": checkpoint.recipe["epochs"], "seed": checkpoint.seed}
-    rest = {"weight_bits": checkpoint.weight_bits, "recipe": dict(checkpoint.recipe)}
+    rest = {"weight_bits": checkpoint.weight_bits, "float_bits": checkpoint.bits[2], "recipe": dict(checkpoint.recipe)}
     return {**facts, **size, **fixed, **rest, "heldout": checkpoint.report.get("heldout")}
 
 

@@ -272,9 +272,10 @@ def _finished(run: Run, clip: Clip) -> Checkpoint:
     ranges = {k: (v[0], v[1]) for k, v in report.pop("ranges", {}).items()}
     final, reference = report.pop("final"), report.pop("float", None)
     compressed = run.masks or run.recipe.phases[-1].quantize != "none"
-    float_db = final["psnr_db"] if not compressed else reference["psnr_db"] if reference else None
+    floats = final if not compressed else reference or {}
     report |= final
-    report |= {"psnr_float_db": float_db, "sparsity": sparsity_of(run.model) if run.masks else 0.0}
+    report |= {"psnr_float_db": floats.get("psnr_db"), "psnr_float_8bit_db": floats.get("psnr_8bit_db")}
+    report |= {"sparsity": sparsity_of(run.model) if run.masks else 0.0}
     report |= {"train_seconds": run.elapsed, "device": str(run.device), "curve": run.rows}
     return Checkpoint(
         model=run.name,
@@ -283,6 +284,7 @@ def _finished(run: Run, clip: Clip) -> Checkpoint:
         weights={k: v.detach().cpu().contiguous() for k, v in run.model.state_dict().items()},
         weight_bits=run.recipe.weight_bits,
         bias_bits=run.recipe.bias_bits,
+        float_bits=run.recipe.float_bits,
         ranges=ranges,
         graph_digest=run.traced.graph.digest.hex() if run.traced else "",
         recipe=run.recipe.to_dict(),

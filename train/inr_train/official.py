@@ -41,7 +41,14 @@ def adopt(clip: Clip, preset: str, path: Path, config: Mapping[str, Any] | None 
     load_official(path, model, frames)
     quality = asdict(evaluate(model, frames))
     facts = {"preset": chosen.name, "parameters": count_parameters(model), "sparsity": 0.0, "train_seconds": 0.0}
-    report = {**quality, **facts, "psnr_float_db": quality["psnr_db"], "device": "cpu", "curve": []}
+    report = {
+        **quality,
+        **facts,
+        "psnr_float_db": quality["psnr_db"],
+        "psnr_float_8bit_db": quality["psnr_8bit_db"],
+        "device": "cpu",
+        "curve": [],
+    }
     return Checkpoint(
         model=chosen.family,
         config=fields,

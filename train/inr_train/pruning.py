@@ -90,6 +90,7 @@ def compress(checkpoint: Checkpoint, bits: int | None = None, sparsity: float = 
         checkpoint,
         weights=weights,
         weight_bits=bits or checkpoint.weight_bits,
+        float_bits=bits or checkpoint.float_bits,
         ranges={},
         graph_digest="",
         report=report,

@@ -49,13 +49,31 @@ def _grid_scale(weight: Tensor, top: int, axis: int | None) -> tuple[Tensor, Ten
     return torch.exp2(code / STEPS_PER_OCTAVE).float(), (wanted > SMALLEST_SCALE).float()
 
 
-def quantize_weights(model: VideoModel, trace: Trace, weight_bits: int, bias_bits: int) -> list[QuantTensor]:
-    """The integers that a file stores, one per weight of the graph."""
+Bits = tuple[int, int, int]
+"""Of weights that int8 engines read as integers, of biases, and of all other weights."""
+
+
+def bits_by_weight(model: VideoModel, trace: Trace, bits: Bits) -> list[int]:
+    """Bits of each weight of the graph. Files may keep more layers in float: their weights still have those of int8."""
+    graph, plan, precise = trace.graph, plan_int8(trace.graph), set(model.precise)
+    kernels = {graph.nodes[i].inputs[1] for i in plan.int8 if graph.nodes[i].op == "Conv"}
+    names = [port.name for port in graph.weights]
+    return [
+        bits[1] if parameter in precise and name not in kernels else bits[0] if name in kernels else bits[2]
+        for name, parameter in zip(names, trace.parameters, strict=True)
+    ]
+
+
+def quantize_weights(
+    model: VideoModel, trace: Trace, weight_bits: int, bias_bits: int, float_bits: int = 0
+) -> list[QuantTensor]:
+    """The integers that a file stores, one per weight of the graph. float_bits: 0 are the weight bits."""
+    bits = (weight_bits, bias_bits, float_bits or weight_bits)
     parameters = dict(model.named_parameters())
-    tensors, precise = [], set(model.precise)
-    for name, axis in zip(trace.parameters, weight_axes(trace.graph), strict=True):
-        bits = bias_bits if name in precise else weight_bits
-        tensors.append(quantize(parameters[name].detach().float().cpu().numpy(), bits, axis))
+    tensors = []
+    every = zip(trace.parameters, weight_axes(trace.graph), bits_by_weight(model, trace, bits), strict=True)
+    for name, axis, bits_here in every:
+        tensors.append(quantize(parameters[name].detach().float().cpu().numpy(), bits_here, axis))
     return tensors
 
 
@@ -78,25 +96,27 @@ def quantize_grids(model: VideoModel, bits: int) -> tuple[TimeTensor, ...]:
 class QuantizedModel(nn.Module):
     """A model as it will be after export, for training and evaluation.
 
-    bits: of weights and of biases. ranges: (low, high) by edge, from `measure_ranges` or a checkpoint, to imitate
-    quantized activations too; their bounds are trained. noise: share of the weights that are imitated in a training
-    step, drawn anew in each from `seed_step`; wherever gradients are off, all are.
+    bits: of weights and of biases, or all of `Bits`. ranges: (low, high) by edge, from `measure_ranges` or a
+    checkpoint, to imitate quantized activations too; their bounds are trained. noise: share of the weights that are
+    imitated in a training step, drawn anew in each from `seed_step`; wherever gradients are off, all are.
     """
 
     def __init__(
         self,
         model: VideoModel,
         trace: Trace,
-        bits: tuple[int, int],
+        bits: tuple[int, int] | Bits,
         ranges: Mapping[str, Range] | None = None,
         noise: float = 1.0,
     ) -> None:
         super().__init__()
-        self.model, self.trace, self.bits, self.noise = model, trace, bits, noise
+        self.model, self.trace, self.noise = model, trace, noise
+        self.bits: Bits = (bits[0], bits[1], bits[-1] if len(bits) == 3 else bits[0])
+        self._bits_by_weight = bits_by_weight(model, trace, self.bits)
         self._settled: tuple[list[Tensor], dict[str, Tensor]] | None = None
         self._draws = torch.Generator(next(model.parameters()).device)
         self.axes = weight_axes(trace.graph)
-        self.plan: Int8Plan | None = plan_int8(trace.graph) if ranges is not None else None
+        self.plan: Int8Plan | None = plan_int8(trace.graph, ranges) if ranges is not None else None
         self.bounds = nn.ParameterDict({e: nn.Parameter(torch.tensor(r)) for e, r in (ranges or {}).items()})
 
     def forward(self, times: Places, frames: Tensor | None = None) -> Tensor:
@@ -134,12 +154,8 @@ class QuantizedModel(nn.Module):
     def quantized_weights(self) -> list[Tensor]:
         """The model's parameters after a round trip through integers, with gradients."""
         parameters = dict(self.model.named_parameters())
-        weight_bits, bias_bits = self.bits
-        precise = set(self.model.precise)
-        return [
-            self._imitate_weight(parameters[name], bias_bits if name in precise else weight_bits, axis)
-            for name, axis in zip(self.trace.parameters, self.axes, strict=True)
-        ]
+        every = zip(self.trace.parameters, self._bits_by_weight, self.axes, strict=True)
+        return [self._imitate_weight(parameters[name], bits, axis) for name, bits, axis in every]
 
     def seed_step(self, seed: int) -> None:
         """Begin a training step: what is imitated in it follows from `seed` alone."""
@@ -179,7 +195,9 @@ class QuantizedModel(nn.Module):
 
 
 @torch.no_grad()
-def ranges_over(model: VideoModel, trace: Trace, bits: tuple[int, int], times: Sequence[float]) -> dict[str, Range]:
+def ranges_over(
+    model: VideoModel, trace: Trace, bits: tuple[int, int] | Bits, times: Sequence[float]
+) -> dict[str, Range]:
     """The activation ranges that lose least over some moments, behind weights of these bits."""
     imitation = QuantizedModel(model, trace, bits)
     with imitation.settled():

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from inr_runtime.graph import CanonicalGraph
-from inr_runtime.int8plan import Int8Plan, Range, activation_parameters, leaky_parameters, plan_int8
+from inr_runtime.int8plan import Range, activation_parameters, leaky_parameters, plan_int8
 from inr_train.graph_runner import run_graph
 
 BINS = 2048
@@ -27,25 +27,32 @@ Floats = NDArray[np.float64]
 
 @torch.no_grad()
 def measure_ranges(
-    graph: CanonicalGraph, weights: Sequence[Tensor], samples: Sequence[tuple[Tensor, ...]]
+    graph: CanonicalGraph,
+    weights: Sequence[Tensor],
+    samples: Sequence[tuple[Tensor, ...]],
+    wanted: Sequence[str] | None = None,
 ) -> dict[str, Range]:
-    """(low, high) of every edge that int8 needs. weights: one per graph weight. samples: inputs of every frame."""
+    """(low, high) of every edge that int8 needs. weights: one per graph weight. samples: inputs of every frame.
+
+    wanted: edges in place of those, of the same graph.
+    """
     plan = plan_int8(graph)
-    if not plan.ranged:
+    edges = plan.ranged if wanted is None else tuple(wanted)
+    if not edges:
         return {}
-    extremes = _extremes(graph, plan, weights, samples)
+    extremes = _extremes(graph, edges, weights, samples)
     histograms = _histograms(graph, extremes, weights, samples)
     slopes = dict(plan.leaky.values())
     return {
         edge: best_range(histograms[edge], extremes[edge], slopes.get(edge, 1.0), edge in plan.fused_relu)
-        for edge in plan.ranged
+        for edge in edges
     }
 
 
 def _extremes(
-    graph: CanonicalGraph, plan: Int8Plan, weights: Sequence[Tensor], samples: Sequence[tuple[Tensor, ...]]
+    graph: CanonicalGraph, edges: Sequence[str], weights: Sequence[Tensor], samples: Sequence[tuple[Tensor, ...]]
 ) -> dict[str, Range]:
-    found: dict[str, Range] = dict.fromkeys(plan.ranged, (0.0, 0.0))
+    found: dict[str, Range] = dict.fromkeys(edges, (0.0, 0.0))
 
     def observe(edge: str, x: Tensor) -> Tensor:
         if edge in found:

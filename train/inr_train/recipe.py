@@ -47,11 +47,12 @@ class Recipe:
     those. loss and alpha: see `losses.py`. learning_rate: peak; linear warm-up over the share `warmup` of all steps,
     then cosine to zero. betas: of Adam. optimizer: `adam`, or `muon` (see `optimizers.py`), which moves hidden matrices
     by the peak muon_rate and weight_decay beside Adam for the rest. grid_rate: of grids, as a multiple of the learning
-    rate. clip_norm: of the gradient. weight_bits, bias_bits: of the stored integers. prune_power: see `pruning.py`; 0
-    prunes by magnitude, 0.5 adaptively. phases: shares of those that are no branches add up to 1. until_psnr: dB at
-    which phases without quantization end early, 0 for never. dtype: `bf16` (autocast) or `fp32`, "" to take the faster
-    one here; threads: 0 likewise. Both, and the milliseconds of a step and of an evaluation of the clip, are settled
-    once before the first step and never measured again.
+    rate. clip_norm: of the gradient. weight_bits, bias_bits: of the stored integers. float_bits: of the weights of
+    layers that compute in float everywhere, at least weight_bits; 0 leaves it to a measurement when quantization
+    begins (`rounding.py`). prune_power: see `pruning.py`; 0 prunes by magnitude, 0.5 adaptively. phases: shares of
+    those that are no branches add up to 1. until_psnr: dB at which phases without quantization end early, 0 for never.
+    dtype: `bf16` (autocast) or `fp32`, "" to take the faster one here; threads: 0 likewise. Both, and the milliseconds
+    of a step and of an evaluation of the clip, are settled once before the first step and never measured again.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Recipe:
     clip_norm: float = 1.0
     weight_bits: int = 8
     bias_bits: int = 10
+    float_bits: int = 0
     prune_power: float = 0.0
     dtype: str = ""
     threads: int = 0
@@ -98,6 +100,8 @@ class Recipe:
             0 < self.learning_rate <= 10 and 0 <= self.alpha <= 1e3 and self.clip_norm > 0 and self.bias_bits <= 16
         ):
             raise ValueError("learning rate lies in 0 to 10, alpha is not negative, clip norm is positive")
+        if self.float_bits and not self.weight_bits <= self.float_bits <= 16:
+            raise ValueError(f"float bits lie in {self.weight_bits} (the weight bits) to 16; 0 measures")
         if self.loss not in LOSSES:
             raise ValueError(f"unknown loss {self.loss!r}; known: {', '.join(LOSSES)}")
         if (

@@ -14,7 +14,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from inr_train.optimizers import Together, make_optimizer
 from inr_train.pruning import Masks
 from inr_train.quantization import QuantizedModel, ranges_over
 from inr_train.recipe import Recipe
+from inr_train.rounding import settle_float_bits
 from inr_train.trace import Trace, trace
 
 RUN_FORMAT = "inr-run"
@@ -165,12 +166,22 @@ class Run:
         if kind == "none":
             self.network = self.model
         else:
-            bits = (self.recipe.weight_bits, self.recipe.bias_bits)
+            if frame_count and not self.recipe.float_bits:
+                self._settle_bits(frame_count)
+            bits = (self.recipe.weight_bits, self.recipe.bias_bits, self.recipe.float_bits or self.recipe.weight_bits)
             if kind == "int8" and not ranges and frame_count:
                 ranges = ranges_over(self.model, self.trace(), bits, range(frame_count))
             wanted = ranges if kind == "int8" else None
             self.network = QuantizedModel(self.model, self.trace(), bits, wanted, phase.noise).to(self.device)
         self.optimizer = make_optimizer(self.model, self.network, self.recipe, before)
+
+    def _settle_bits(self, frame_count: int) -> None:
+        """Measure how many bits the weights of float layers need, once in a run."""
+        quality = (self.report.get("float") or (self.rows[-1] if self.rows else {})).get("psnr_db")
+        bits = (self.recipe.weight_bits, self.recipe.bias_bits)
+        chosen, trade = settle_float_bits(self.model, self.trace(), bits, frame_count, quality)
+        self.recipe = replace(self.recipe, float_bits=chosen)
+        self.report["float_bits_trade"] = trade
 
 
 class Saver:

@@ -167,11 +167,11 @@ def start_run(
         if origin.report.get("sparsity"):
             run.masks = masks_of(run.model)
         if origin.source.get("frames_sha256") == clip.digest:
-            run.report["float"] = {"psnr_db": origin.report["psnr_float_db"]}
+            run.report["float"] = {k: origin.report.get(f"psnr_float_{k[5:]}") for k in ("psnr_db", "psnr_8bit_db")}
     return run
 
 
-SETTLED = ("dtype", "threads", *(f"ms_per_{what}" for what in ("step", "quantized_step", "evaluation")))
+SETTLED = ("dtype", "threads", "float_bits", *(f"ms_per_{what}" for what in ("step", "quantized_step", "evaluation")))
 """Fields of a recipe that are chosen where a run begins."""
 
 
