@@ -40,7 +40,7 @@ from inr_train.start import (
     resume_run,
     start_run,
 )
-from inr_train.step import reduces, train_step
+from inr_train.step import train_step
 
 MAX_RESTARTS = 4
 COLLAPSE_DB = 3.0
@@ -177,12 +177,12 @@ def _train(run: Run, frames: Tensor, saver: Saver, log: RunLog, progress: Callab
 
 def _step(run: Run, frames: Tensor, end: int) -> bool:
     """One optimizer step; whether its loss is finite, as far as was looked."""
-    recipe, kind = run.recipe, run.recipe.phases[run.phase].quantize
+    recipe = run.recipe
     places, batch = run.network.draw(frames, recipe.batch_size, run.order, run.step)
     run.optimizer.schedule(recipe.schedule(run.step, recipe.steps(run.model.count_items(frames.shape))) * run.lr_factor)
     if isinstance(run.network, QuantizedModel):
         run.network.seed_step(run.seed * 1_000_003 + run.step)
-    loss = train_step(run, places, batch, reduces(recipe, kind))
+    loss = train_step(run, places, batch)
     if run.device.type == "cpu" or run.step % STEPS_BETWEEN_LOOKS == 0 or run.step + 1 == end:
         value = float(loss)
         if not math.isfinite(value):

@@ -1,8 +1,8 @@
 """Imitating the stored integers in training: what `inr_runtime.tensors` and cpu-int8 lowering do, differentiably.
 
 Rounding passes gradients straight through. Activation ranges start from those that lose least over all frames
-(`ranges.py`) and are then learned by gradient with the weights (as in LSQ+, Bhalgat et al. 2020). Everything here is
-float32: autocast is off.
+(`ranges.py`) and are then learned by gradient with the weights (as in LSQ+, Bhalgat et al. 2020). Training steps may
+compute products in bf16; evaluation, which decides what is kept, is float32.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,17 +26,59 @@ from inr_train.ranges import measure_ranges
 from inr_train.trace import MIN_ROW, Trace, weight_axes
 
 
-def round_through(x: Tensor) -> Tensor:
-    """Round half to even; the gradient passes as if nothing happened."""
-    return x + (torch.round(x) - x).detach()
+class _Through(torch.autograd.Function):
+    """Another value in the place of a tensor; the gradient passes as if nothing happened."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, value: Tensor) -> Tensor:
+        return value
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        return gradients[0], None
+
+
+class _Steps(torch.autograd.Function):
+    """Activations through uint8: gradients to values within the range, and to scale and zero point.
+
+    A few passes at the full speed of memory; with autograd's own functions a step takes twice as long.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, scale: Tensor, zero: Tensor) -> Tensor:
+        place = (x / scale).add_(zero)
+        step = place.round().clamp_(0, 255)
+        ctx.save_for_backward(place, step, scale, zero)
+        return (step - zero).mul_(scale)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        place, step, scale, zero = ctx.saved_tensors
+        like = (
+            torch.channels_last if place.is_contiguous(memory_format=torch.channels_last) else torch.contiguous_format
+        )
+        gradient = gradients[0].contiguous(memory_format=like)
+        within = torch.ops.aten.hardtanh_backward(gradient, place, -0.5, 255.5)
+        outside = gradient.sum() - within.sum()
+        to_scale = _dot(gradient, step) - _dot(within, place) - zero * outside
+        return within, to_scale, -scale * outside
+
+
+def _dot(x: Tensor, y: Tensor) -> Tensor:
+    """Sum of products of tensors that lie in memory alike."""
+    if not x.is_contiguous():
+        x, y = x.permute(0, 2, 3, 1), y.permute(0, 2, 3, 1)
+    return torch.dot(x.reshape(-1), y.reshape(-1))
 
 
 def imitate_quantize(weight: Tensor, bits: int, axis: int | None) -> Tensor:
-    """The float values that `quantize(weight, bits, axis).dequantize()` gives, with gradients."""
-    top = 2 ** (bits - 1) - 1
-    scale, used = _grid_scale(weight.detach(), top, axis)
-    imitated = torch.clamp(round_through(weight / scale), -top, top) * scale
-    return imitated + ((used - 1) * imitated).detach()
+    """The float values that `quantize(weight, bits, axis).dequantize()` gives; gradients as if it did nothing."""
+    with torch.no_grad():
+        top = 2 ** (bits - 1) - 1
+        scale, used = _grid_scale(weight, top, axis)
+        imitated = (weight / scale).round_().clamp_(-top, top).mul_(scale).mul_(used)
+    result: Tensor = _Through.apply(weight, imitated)
+    return result
 
 
 def _grid_scale(weight: Tensor, top: int, axis: int | None) -> tuple[Tensor, Tensor]:
@@ -121,6 +164,8 @@ class QuantizedModel(nn.Module):
 
     def forward(self, times: Places, frames: Tensor | None = None) -> Tensor:
         """RGB (B, 3, H, W) as the file's integers give it; the picture itself is not rounded."""
+        if self.plan:
+            self._parameters_by_edge = self._measured_parameters()
         hook = self._imitate if self.plan else None
         weights = self._settled[0] if self._settled else self.quantized_weights()
         return run_graph(self.trace.graph, self.sample(times), weights, hook)
@@ -178,20 +223,33 @@ class QuantizedModel(nn.Module):
         if self.plan.edges.get(edge) != edge or edge == self.plan.output_source:
             return x
         scale, zero = self._scale_and_zero(edge)
-        return (torch.clamp(round_through(x / scale) + zero, 0, 255) - zero) * scale
+        if torch.is_grad_enabled():
+            result: Tensor = _Steps.apply(x.float(), scale, zero)
+            return result
+        return (torch.clamp(torch.round(x / scale) + zero, 0, 255) - zero) * scale
 
     def _scale_and_zero(self, edge: str) -> tuple[Tensor, Tensor]:
         """Scale and zero point of an edge as `edge_parameters` defines them; gradients reach the bounds."""
         assert self.plan is not None
-        if edge in self.plan.leaky:
-            before, alpha = self.plan.leaky[edge]
-            scale, zero = self._scale_and_zero(before)
-            fine, middle = leaky_parameters(np.float32(scale.item()), int(zero.item()), alpha)
-            return scale / round(scale.item() / float(fine)), torch.full_like(zero, middle)
-        low, high = self.bounds[edge].double()
-        low = torch.zeros_like(low) if edge in self.plan.fused_relu else low.clamp(max=0.0)
+        if edge not in self.plan.leaky:
+            return self._parameters_by_edge[edge]
+        before, alpha = self.plan.leaky[edge]
+        scale, zero = self._scale_and_zero(before)
+        fine, middle = leaky_parameters(np.float32(scale.item()), int(zero.item()), alpha)
+        return scale / round(scale.item() / float(fine)), torch.full_like(zero, middle)
+
+    def _measured_parameters(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """Scale and zero point of every edge with bounds, all at once."""
+        assert self.plan is not None
+        if not len(self.bounds):
+            return {}
+        low, high = torch.stack(list(self.bounds.values())).double().unbind(1)
+        from_zero = torch.tensor([edge in self.plan.fused_relu for edge in self.bounds], device=low.device)
+        low = low.clamp(max=0.0).masked_fill(from_zero, 0.0)
         scale = ((high.clamp(min=0.0) - low) / 255.0).clamp_min(1e-30).float()
-        return scale, torch.clamp(round_through(-low / scale), 0, 255).float()
+        place = -low / scale
+        zero = torch.clamp(_Through.apply(place, torch.round(place)), 0, 255).float()
+        return dict(zip(self.bounds, zip(scale.unbind(), zero.unbind(), strict=True), strict=True))
 
 
 @torch.no_grad()

@@ -16,7 +16,7 @@ from inr_train.optimizers import Together, make_optimizer
 from inr_train.pruning import Masks
 from inr_train.quantization import QuantizedModel, ranges_over
 from inr_train.recipe import Recipe
-from inr_train.step import reduces, train_step
+from inr_train.step import train_step
 from inr_train.trace import Trace
 
 STEPS, SECONDS = 12, 1.5
@@ -63,17 +63,17 @@ def measure_speed(
     threads = recipe.threads or torch.get_num_threads()
     plain = _Trial(recipe, copied, copied, make_optimizer(copied, copied, recipe))
     dtypes = (recipe.dtype,) if recipe.dtype else ("bf16", "fp32")
-    times = {dtype: _milliseconds(plain, frames, dtype, "none", threads) for dtype in dtypes}
+    times = {dtype: _milliseconds(plain, frames, dtype, threads) for dtype in dtypes}
     dtype = min(times, key=lambda name: min(times[name]))
     chosen = times[dtype]
     if not recipe.threads and threads > 1 and device.type == "cpu":
-        alone = _milliseconds(plain, frames, dtype, "none", 1)
+        alone = _milliseconds(plain, frames, dtype, 1)
         chosen, threads = min((chosen, threads), (alone, 1), key=lambda pair: min(pair[0]))
     quantized = [0.0]
     kinds = [phase.quantize for phase in recipe.phases if phase.quantize != "none"]
     if traced is not None and kinds:
         trial = _imitation(copied, frames, recipe, traced, kinds[-1])
-        quantized = _milliseconds(trial, frames, dtype, kinds[-1], threads)
+        quantized = _milliseconds(trial, frames, dtype, threads)
     torch.set_num_threads(threads)
     begin = time.perf_counter()
     evaluate(copied, frames[:1])
@@ -89,16 +89,16 @@ def _imitation(copied: VideoModel, frames: Tensor, recipe: Recipe, traced: Trace
     return _Trial(recipe, copied, network, make_optimizer(copied, network, recipe))
 
 
-def _milliseconds(trial: _Trial, frames: Tensor, dtype: str, kind: str, threads: int) -> list[float]:
+def _milliseconds(trial: _Trial, frames: Tensor, dtype: str, threads: int) -> list[float]:
     """Of a few steps, the first left out; one is enough where it takes seconds."""
     torch.set_num_threads(threads)
-    recipe = replace(trial.recipe, dtype=dtype)
+    trial.recipe = recipe = replace(trial.recipe, dtype=dtype)
     times: list[float] = []
     trial.optimizer.schedule(1e-6)
     while len(times) < STEPS + 1 and sum(times) < 1e3 * SECONDS:
         begin = time.perf_counter()
         places, batch = trial.network.draw(frames, recipe.batch_size, 0, len(times))
-        train_step(trial, places, batch, reduces(recipe, kind))
+        train_step(trial, places, batch)
         if frames.device.type == "cuda":
             torch.cuda.synchronize(frames.device)
         times.append((time.perf_counter() - begin) * 1e3)

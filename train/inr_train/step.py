@@ -28,21 +28,15 @@ class Learner(Protocol):
     masks: Masks
 
 
-def reduces(recipe: Recipe, quantize: str) -> bool:
-    """Whether steps of a phase that imitates `quantize` are computed in bf16: where the recipe says so, and exact
-    integers do not matter."""
-    return recipe.dtype == "bf16" and quantize == "none"
-
-
-def train_step(learner: Learner, places: Places, batch: Tensor, reduced: bool) -> Tensor:
+def train_step(learner: Learner, places: Places, batch: Tensor) -> Tensor:
     """One optimizer step; returns the loss on the device, NaN where it or the gradient is not finite.
 
-    places, batch: as `VideoModel.draw` gives them. reduced: bf16 where precision allows it. On a CPU nothing is changed
+    places, batch: as `VideoModel.draw` gives them. On a CPU nothing is changed
     where the loss is NaN; elsewhere the caller looks from time to time, so that the device never waits, and goes back.
     """
     recipe, network = learner.recipe, learner.network
     target = scaled(batch)
-    with torch.autocast(batch.device.type, torch.bfloat16, enabled=reduced):
+    with torch.autocast(batch.device.type, torch.bfloat16, enabled=recipe.dtype == "bf16"):
         prediction = network(places, target)
     loss = LOSSES[recipe.loss](recipe.alpha)(prediction.float(), target)
     learner.optimizer.zero_grad()
