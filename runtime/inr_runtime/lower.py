@@ -114,7 +114,7 @@ def lower(
     elif target.precision == "int8":
         plan = plan_int8(graph, ranges or None)
         if target.engine == "cpu" and plan.int8 and ranges:
-            return _lower_rewritten(builder, plan, ranges, target)
+            return _lower_rewritten(builder, plan, require_ranges(plan, ranges), target)
         _lower_int8(builder, plan, ranges)
     else:
         _lower_float(builder)

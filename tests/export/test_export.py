@@ -16,6 +16,7 @@ import onnxruntime
 import pytest
 import torch
 
+import inr_train.trace
 from inr_export import export, export_onnx
 from inr_export.pipeline import decode_with_torch
 from inr_runtime import open_video
@@ -111,6 +112,7 @@ def test_a_model_outside_the_dialect_is_refused(
     trained: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     original = NeRV.decode
+    monkeypatch.setattr(inr_train.trace, "_TRACED", {})
     monkeypatch.setattr(NeRV, "decode", lambda self, *x: torch.cumsum(original(self, *x), dim=3))
     with pytest.raises(InputError, match="CumSum"):
         export(trained, tmp_path / "v.nvb")
