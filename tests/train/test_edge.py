@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import torch
 from commands import Call
+from tests.bench.edge_search.variants import VARIANTS
+from tests.bench.time_to_quality.points import POINTS
 
 from inr_export import export
 from inr_runtime import open_video
@@ -109,3 +111,13 @@ def test_grids_blend_between_frames(tiny_clip: Clip, tmp_path: Path) -> None:
 def test_contradictions_are_refused(change: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=r".{10}"):
         dataclasses.replace(SMALL, **change)  # type: ignore[arg-type]
+
+
+def test_what_the_benches_compare_can_be_built() -> None:
+    """Variants of the search and points of the time-to-quality curves name fields and presets that exist."""
+    base = PRESETS["edge-10"]
+    for variant in VARIANTS:
+        meta_model("edge", dataclasses.replace(base.config(180, 320, 132), **variant.config))
+        dataclasses.replace(base.recipe, **variant.recipe)
+    assert {p.preset for p in POINTS} <= set(PRESETS)
+    assert len({p.name for p in POINTS}) == len(POINTS)
