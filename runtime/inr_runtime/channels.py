@@ -14,13 +14,16 @@ from inr_runtime.patterns import (
     is_int8_conv,
     is_pointwise,
     is_stored_conv,
+    same_unit,
     shuffle_of,
     stored,
     with_result,
     with_rows,
 )
-from inr_runtime.program import Program
+from inr_runtime.program import COLUMNS, Program
 
+MOST_COLUMN_BYTES = 32
+"""Rows of 12 bytes: 2.6 ms for a 720p picture as rows, 0.8 ms as columns; of 96 bytes: 0.4 ms as rows."""
 INPUT_ALIGNMENT = 4
 """Kernels that read the picture in place take groups of 4 channels; others copy every patch first (half the speed)."""
 
@@ -41,6 +44,32 @@ def shuffles_in_blocks(program: Program) -> Program:
         nodes[node.output] = (replace(node, attributes=(("blocksize", block), ("mode", "DCR"))),)
         return program.replacing(nodes, weights=weights)
     return program
+
+
+def columns_before_picture(program: Program) -> Program:
+    """The shuffle before the picture, where a row within a block is a few bytes: channels (dx, c, dy).
+
+    All rows of a block then lie side by side, as columns of one matrix for each row of blocks; to transpose it costs
+    a third of moving every few bytes.
+    """
+    for node in program.nodes:
+        if node.op != "DepthToSpace" or shuffle_of(node)[1] != "DCR" or not same_unit(program, *_ends(node)):
+            continue
+        block, channels = shuffle_of(node)[0], program.shapes[node.inputs[0]][1]
+        chain = _chain_before(program, node) if channels // block <= MOST_COLUMN_BYTES else None
+        integers = node.output in program.units and all(is_int8_conv(program, conv) for conv in chain or ())
+        if not chain or not integers or any(_region_after(program, conv) for conv in chain):
+            continue
+        order = np.arange(channels).reshape(block, block, -1).transpose(1, 2, 0).ravel()
+        weights = dict(program.weights)
+        nodes = {conv.output: (with_rows(weights, conv, order),) for conv in chain}
+        nodes[node.output] = (replace(node, attributes=(("blocksize", block), ("mode", COLUMNS))),)
+        return program.replacing(nodes, weights=weights)
+    return program
+
+
+def _ends(node: Node) -> tuple[str, str]:
+    return node.inputs[0], node.output
 
 
 def align_channels(program: Program) -> Program:

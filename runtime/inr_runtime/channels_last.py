@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from inr_runtime.graph import Node
 from inr_runtime.patterns import is_pointwise, shuffle_of
-from inr_runtime.program import Program
+from inr_runtime.program import COLUMNS, Program
 
 if TYPE_CHECKING:
     from inr_runtime.lower import _Builder
@@ -191,8 +191,9 @@ class _Emitter:
         source, program = node.inputs[0], self.program
         integers = node.output in program.units and self._same_form(node)
         layout = self.layout(source) if node.op in ("DepthToSpace", "Slice") else FIRST
-        if node.op == "DepthToSpace" and (layout == FIRST or shuffle_of(node)[1] != "DCR"):
-            layout = FIRST
+        if node.op == "DepthToSpace":
+            mode = shuffle_of(node)[1]
+            layout = LAST if mode == COLUMNS or (mode == "DCR" and layout == LAST) else FIRST
         x, name = self.get(source, integers, layout), f"{node.output}.q" if integers else node.output
         if layout == LAST and node.op == "DepthToSpace":
             self._shuffle(node, x, name)
@@ -209,12 +210,18 @@ class _Emitter:
             self.put_float(node.output, name, layout)
 
     def _shuffle(self, node: Node, x: str, name: str) -> None:
-        """(N, h, w, dy, dx c) to (N, h, dy, w, dx c): rows of dx * c numbers that stay together."""
+        """(N, h, w, dy, dx c) to (N, h, dy, w, dx c): rows of dx * c numbers that stay together.
+
+        Of columns, (N, h, w dx c, dy) to (N, h, dy, w dx c).
+        """
         (_, channels, height, width), batch = self.program.shapes[node.inputs[0]], self.builder.batch
-        block, _ = shuffle_of(node)
+        block, mode = shuffle_of(node)
         after = channels // block**2
-        self._reshape(x, f"{name}.rows", (batch, height, width, block, block * after))
-        self.builder.add("Transpose", [f"{name}.rows"], f"{name}.moved", perm=[0, 1, 3, 2, 4])
+        rows, order = (width, block, block * after), [0, 1, 3, 2, 4]
+        if mode == COLUMNS:
+            rows, order = (width * block * after, block), [0, 1, 3, 2]
+        self._reshape(x, f"{name}.rows", (batch, height, *rows))
+        self.builder.add("Transpose", [f"{name}.rows"], f"{name}.moved", perm=order)
         self._reshape(f"{name}.moved", name, (batch, height * block, width * block, after))
 
     def _reshape(self, x: str, name: str, shape: Sequence[int]) -> None:

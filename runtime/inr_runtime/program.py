@@ -2,7 +2,8 @@
 
 A `Program` is what the passes of `rewrite.py` turn into another one that computes the same integers faster. Edges
 keep their names where they keep their values. Besides the operators of the dialect there is one of its own,
-`Reunit`: the same integers read with another scale, which costs nothing.
+`Reunit`: the same integers read with another scale, which costs nothing; and a third order of channels under a
+shuffle, `COLUMNS`.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from inr_runtime.tensors import QuantTensor
 
 Unit = tuple[np.float32, int]
 """Scale and uint8 zero point."""
+COLUMNS = "columns"
+"""A mode of DepthToSpace beside DCR, whose channels are (dy, dx, c), and CRD, (c, dy, dx): (dx, c, dy)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +77,7 @@ class Program:
             if node.op == "Reunit":
                 shapes[node.output] = shapes[node.inputs[0]]
             else:
-                attributes = dict(node.attributes)
+                attributes = {k: v for k, v in node.attributes if v != COLUMNS}
                 shapes[node.output] = infer_shape(node.op, node.inputs, attributes, shapes, self.constants)
         return shapes
 

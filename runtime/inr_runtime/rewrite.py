@@ -1,10 +1,11 @@
 """Passes that make an int8 program faster and leave every integer of the picture as it was.
 
-    before_shuffles      activation(shuffle(x))           = shuffle(activation(x))
-    fold_into_shuffles   conv(shuffle(x))                 = shuffle(conv'(x)), conv' dense with zeros between
-    sigmoid_tail         (tanh(x) + 1) / 2                = sigmoid(2 x), one table of 256 integers
-    shuffles_in_blocks   shuffle of channels (c, dy, dx)  = shuffle of (dy, dx, c) after permuted convolutions
-    align_channels       zero channels up to what int8 kernels take at full speed
+    before_shuffles         activation(shuffle(x))          = shuffle(activation(x))
+    fold_into_shuffles      conv(shuffle(x))                = shuffle(conv'(x)), conv' dense with zeros between
+    sigmoid_tail            (tanh(x) + 1) / 2               = sigmoid(2 x), one table of 256 integers
+    shuffles_in_blocks      shuffle of channels (c, dy, dx) = shuffle of (dy, dx, c) after permuted convolutions
+    columns_before_picture  a shuffle of (dy, dx, c)        = one transposed matrix after permuted convolutions
+    align_channels          zero channels up to what int8 kernels take at full speed
 
 All are exact on integers: they permute, replicate or zero-pad what is stored, and add zeros to the sums of
 convolutions (weights have zero point 0, so a zero weight adds nothing whatever it meets). A pass gives the same
@@ -20,7 +21,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from inr_runtime.channels import align_channels, shuffles_in_blocks
+from inr_runtime.channels import align_channels, columns_before_picture, shuffles_in_blocks
 from inr_runtime.graph import Node
 from inr_runtime.patterns import (
     WIDE,
@@ -171,4 +172,4 @@ def _phase_channels(outputs: int, block: int, mode: str) -> NDArray[np.int64]:
     return np.tile(channels, block**2) if mode == "DCR" else np.repeat(channels, block**2)
 
 
-PASSES = (sigmoid_tail, fold_into_shuffles, before_shuffles, shuffles_in_blocks, align_channels)
+PASSES = (sigmoid_tail, fold_into_shuffles, before_shuffles, shuffles_in_blocks, columns_before_picture, align_channels)
