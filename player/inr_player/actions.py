@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 from pathlib import Path
 from time import perf_counter
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from inr_player.benchmark import Benchmark, benchmark
-from inr_player.compare import Comparison, Reference, compare, open_reference
 from inr_player.inspect import describe
 from inr_player.playback import count_at_rate, frames_at_rate, play
+from inr_player.reference import Reference
 from inr_player.request import Request, showing_builds
 from inr_player.selection import part_of
 from inr_player.sound import media_of, play_sound
@@ -21,6 +21,9 @@ from inr_runtime.decoder import Decoder
 from inr_runtime.errors import InrError, UsageError
 from inr_runtime.format import NvbReader
 from inr_runtime.media import open_writer
+
+if TYPE_CHECKING:
+    from inr_player.compare import Comparison
 
 
 def run(request: Request) -> None:
@@ -99,6 +102,8 @@ def _benchmark_line(result: Benchmark) -> str:
 
 
 def _compare(request: Request, reference: Reference) -> None:
+    from inr_player.compare import compare, open_reference  # ffmpeg takes a while to import
+
     with request.open() as decoder:
         frames = request.selection.of(decoder.info)
         bounded = request.selection.bounded

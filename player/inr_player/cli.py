@@ -9,7 +9,7 @@ import click
 
 from inr_player.actions import run
 from inr_player.backends import list_backends
-from inr_player.compare import Reference
+from inr_player.reference import Reference
 from inr_player.request import Request
 from inr_player.selection import Selection
 from inr_runtime.audio import MAX_RATE

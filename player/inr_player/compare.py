@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 
+from inr_player.reference import Reference
 from inr_player.selection import index_of
 from inr_runtime.decoder import Decoder
 from inr_runtime.errors import InputError, UsageError
@@ -16,18 +17,6 @@ from inr_runtime.media.geometry import Pixels
 from inr_runtime.metrics import luma, ms_ssim, psnr, psnr_yuv611
 
 _HEADERLESS = (".yuv", ".rgb")
-
-
-@dataclass(frozen=True)
-class Reference:
-    """What to compare with: anything that `open_media` reads.
-
-    crop: cut out of it before scaling, as in `ReadOptions`. start: its frame that is the first one of the file.
-    """
-
-    path: str
-    crop: tuple[int, int] | tuple[int, int, int, int] | None = None
-    start: Position | None = None
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,14 @@ import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
 from inr_runtime.background import ahead
 from inr_runtime.decoder import Decoder
 from inr_runtime.frame import Frame
-from inr_runtime.media import Writer
+
+if TYPE_CHECKING:
+    from inr_runtime.media import Writer
 
 
 def play(frames: Iterable[Frame], writer: Writer, progress: Callable[[int], None] | None = None) -> None:

@@ -10,7 +10,7 @@ from fractions import Fraction
 from typing import Any
 
 from inr_player.benchmark import available_cores
-from inr_player.compare import Reference
+from inr_player.reference import Reference
 from inr_player.selection import Selection
 from inr_runtime.backends import building
 from inr_runtime.cli import StatusLine, say

@@ -13,7 +13,6 @@ from inr_runtime.audio import AudioDecoder, open_audio
 from inr_runtime.cli import StatusLine, megabytes, print_json, say
 from inr_runtime.errors import UsageError
 from inr_runtime.format import NvbReader
-from inr_runtime.media.sound import open_sound_writer
 
 BLOCK = 1 << 16
 
@@ -26,6 +25,8 @@ def media_of(file: str) -> str:
 
 def play_sound(request: Request) -> None:
     """Write a file of sound as WAV, or decode it to nowhere. Raises `UsageError` on what only pictures have."""
+    from inr_runtime.media.sound import open_sound_writer  # ffmpeg takes a while to import
+
     _check(request)
     target, engine = request.output or "null", (request.backend, request.target, request.threads)
     with open_audio(request.file, backend=engine[0], target=engine[1], threads=engine[2]) as sound:

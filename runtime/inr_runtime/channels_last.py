@@ -217,9 +217,9 @@ class _Emitter:
         (_, channels, height, width), batch = self.program.shapes[node.inputs[0]], self.builder.batch
         block, mode = shuffle_of(node)
         after = channels // block**2
-        rows, order = (width, block, block * after), [0, 1, 3, 2, 4]
+        rows, order = [width, block, block * after], [0, 1, 3, 2, 4]
         if mode == COLUMNS:
-            rows, order = (width * block * after, block), [0, 1, 3, 2]
+            rows, order = [width * block * after, block], [0, 1, 3, 2]
         self._reshape(x, f"{name}.rows", (batch, height, *rows))
         self.builder.add("Transpose", [f"{name}.rows"], f"{name}.moved", perm=order)
         self._reshape(f"{name}.moved", name, (batch, height * block, width * block, after))

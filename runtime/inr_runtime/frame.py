@@ -7,8 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from inr_runtime.media.colour import planes_of, rgb_to_yuv
-
 
 @dataclass(frozen=True, eq=False)
 class Frame:
@@ -29,5 +27,7 @@ class Frame:
 
     def to_yuv420(self) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]]:
         """Y (height, width) and U, V (half of each, rounded up): uint8, limited range."""
+        from inr_runtime.media.colour import planes_of, rgb_to_yuv  # ffmpeg takes a while to import
+
         y, u, v = planes_of(rgb_to_yuv(self.pixels, self.matrix))
         return y.copy(), u.copy(), v.copy()

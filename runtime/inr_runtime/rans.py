@@ -29,6 +29,8 @@ _LOW = 1 << 16
 _WORD_BITS = 16
 _BLOCK = 1 << 17
 _BYTES_PER_LANE = 1500
+_FEW_LANES = 16
+"""Up to here a symbol of plain Python costs less than its share of a step in numpy."""
 _MAX_STEPS_LOG2 = 13
 _MOST_STEPS = 2 << _MAX_STEPS_LOG2
 
@@ -135,10 +137,11 @@ def decode_symbols(data: bytes, rows: AnyInts, tables: FrequencyTables) -> NDArr
     first_slot = np.zeros(len(tables.counts), np.int64)
     first_slot[used] = np.arange(len(used)) << PRECISION
     block = _BLOCK // len(states) * len(states)
+    pop = _pop_few if len(states) <= _FEW_LANES else _pop_block
     position = 0
     for first in range(0, n, block):
         slots = first_slot[rows[first : first + block]]
-        position = _pop_block(states, slots, steps, words, position)
+        position = pop(states, slots, steps, words, position)
         symbols[first : first + block] = symbol_of[slots]
     if position < len(words):
         raise FormatError(f"entropy-coded stream: {len(words) - position} words are left after the last symbol")
@@ -167,13 +170,36 @@ def _pop_block(states: Ints, slots: Ints, steps: Ints, words: NDArray[np.uint16]
         lane >>= PRECISION
         lane *= step >> _WORD_BITS
         lane += step & (_LOW - 1)
-        empty = np.flatnonzero(lane < _LOW)
+        empty = (lane < _LOW).nonzero()[0]
         refill = words[position : position + len(empty)]
         if len(refill) < len(empty):
             raise TruncatedError("entropy-coded stream: it ends before its last symbol")
         lane[empty] = (lane[empty] << _WORD_BITS) | refill
         position += len(empty)
     return position
+
+
+def _pop_few(states: Ints, slots: Ints, steps: Ints, words: NDArray[np.uint16], position: int) -> int:
+    """As `_pop_block`, one symbol after the other."""
+    lanes, firsts, step_of = states.tolist(), slots.tolist(), steps.data
+    refills, taken = words[position : position + len(slots)].tolist(), 0
+    count = len(lanes)
+    try:
+        for first in range(0, len(firsts), count):
+            for k, slot in enumerate(firsts[first : first + count]):
+                state = lanes[k]
+                slot += state & (TOTAL - 1)
+                firsts[first + k] = slot
+                step = step_of[slot]
+                state = (state >> PRECISION) * (step >> _WORD_BITS) + (step & (_LOW - 1))
+                if state < _LOW:
+                    state = state << _WORD_BITS | refills[taken]
+                    taken += 1
+                lanes[k] = state
+    except IndexError as error:
+        raise TruncatedError("entropy-coded stream: it ends before its last symbol") from error
+    states[:], slots[:] = lanes, firsts
+    return position + taken
 
 
 def _open_stream(data: bytes, n: int) -> tuple[Ints, NDArray[np.uint16]]:

@@ -6,14 +6,29 @@ for pixels in reader: ...        # uint8 (H, W, 3) RGB, one at a time
 
 with open_writer("out.mkv", info) as writer:
     writer.write(frame)
+
+What needs ffmpeg is imported when it is first used: a .nvb file is played without it.
 """
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from inr_runtime.lazy import lazy_names
 from inr_runtime.media.options import Position, ReadOptions, parse_crop, parse_position, parse_rate, parse_size
-from inr_runtime.media.reader import MediaReader, open_media
-from inr_runtime.media.source import MediaWarning
-from inr_runtime.media.writer import Writer, open_writer
+
+if TYPE_CHECKING:
+    from inr_runtime.media.reader import MediaReader, open_media
+    from inr_runtime.media.source import MediaWarning
+    from inr_runtime.media.writer import Writer, open_writer
+
+_HOMES = {
+    "MediaReader": "reader",
+    "MediaWarning": "source",
+    "Writer": "writer",
+    "open_media": "reader",
+    "open_writer": "writer",
+}
 
 __all__ = [
     "MediaReader",
@@ -28,3 +43,5 @@ __all__ = [
     "parse_rate",
     "parse_size",
 ]
+
+__getattr__ = lazy_names(__name__, _HOMES)

@@ -12,17 +12,16 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
-import av
 import numpy as np
-from av.video.stream import VideoStream
 
 from inr_runtime.errors import InrError, UsageError
 from inr_runtime.files import check_name, check_output, replacing, writing
 from inr_runtime.info import VideoInfo
-from inr_runtime.media.colour import LIMITED, TAG_OF_MATRIX, planes_of, rgb_to_yuv
 from inr_runtime.media.pattern import is_pattern, matching, numbered
 
 if TYPE_CHECKING:
+    from av.video.stream import VideoStream
+
     from inr_runtime.frame import Frame
 
 _H264 = ("libx264", {"crf": "12", "preset": "medium"})
@@ -119,6 +118,10 @@ def _nothing(info: VideoInfo) -> Iterator[Writer]:
 @contextmanager
 def _video(path: Path, info: VideoInfo, pix_fmt: str) -> Iterator[Writer]:
     """A compressed file; timestamps are kept where the rate varies."""
+    import av
+
+    from inr_runtime.media.colour import rgb_to_yuv
+
     try:
         with replacing(path) as temporary, av.open(str(temporary), "w", options=_muxer(path)) as container:
             codec, settings = _CODECS[path.suffix.lower()]
@@ -149,6 +152,8 @@ def _describe(stream: VideoStream, info: VideoInfo, pix_fmt: str) -> None:
     codec.width, codec.height, codec.pix_fmt = info.width, info.height, pix_fmt
     codec.time_base = _Ticks(info).time_base
     codec.sample_aspect_ratio = info.pixel_aspect
+    from inr_runtime.media.colour import LIMITED, TAG_OF_MATRIX
+
     codec.colorspace, codec.color_range = TAG_OF_MATRIX[info.matrix_used], LIMITED
     codec.color_primaries, codec.color_trc = info.primaries, info.transfer
 
@@ -209,6 +214,8 @@ def _y4m_header(info: VideoInfo, pix_fmt: str) -> bytes:
 def _raw(frame: Frame, pix_fmt: str) -> bytes:
     if pix_fmt == "rgb24":
         return frame.pixels.tobytes()
+    from inr_runtime.media.colour import planes_of, rgb_to_yuv
+
     return b"".join(plane.tobytes() for plane in planes_of(rgb_to_yuv(frame.pixels, frame.matrix, pix_fmt)))
 
 
@@ -250,6 +257,8 @@ def _staging(path: Path) -> Iterator[Path]:
 
 
 def _png_encoder(info: VideoInfo) -> Callable[[Frame], bytes]:
+    import av
+
     codec = av.VideoCodecContext.create("png", "w")
     codec.width, codec.height, codec.pix_fmt = info.width, info.height, "rgb24"
     codec.time_base, codec.thread_count = Fraction(1, 25), 1
