@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.bench.compression_curves.table import compression_table
+from tests.bench.decode_speed.table import decode_table
 from tests.bench.paper_tables.table import paper_tables
 
 ROOT = Path(__file__).parents[2]
@@ -83,6 +84,7 @@ def mutations_table() -> str:
 
 TABLES: dict[str, Callable[[], str]] = {
     "compression": lambda: compression_table(results("compression_curves")),
+    "decode": lambda: decode_table(results("decode_speed")),
     "demo": demo_table,
     "entropy": entropy_table,
     "mutations": mutations_table,

@@ -1,0 +1,72 @@
+"""The files that decoding is timed with: presets with random weights, exported as trained ones are.
+
+Speed does not depend on what was learned; quality does, and rows of such files tell none.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import torch
+
+from inr_export import export
+from inr_runtime.info import VideoInfo
+from inr_train import Checkpoint
+from inr_train.models import VideoModel, build_model, config_dict
+from inr_train.presets import PRESETS
+from inr_train.quantization import ranges_over
+from inr_train.trace import trace
+
+FRAMES = 132
+BITS = (8, 10)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A preset at a frame size (width, height)."""
+
+    preset: str
+    size: tuple[int, int] = (1280, 720)
+
+
+CASES = (
+    Case("edge-5"),
+    Case("edge-10"),
+    Case("edge-20"),
+    Case("nerv-s"),
+    Case("hnerv-1.5m", (1280, 640)),
+    Case("nerv-m"),
+    Case("nerv-l"),
+    Case("hinerv-bunny-s"),
+)
+
+
+def make_file(case: Case, folder: Path) -> tuple[Path, Path]:
+    """The checkpoint and the .nvb file of a preset; made once for a folder."""
+    model, video = folder / f"{case.preset}.pt", folder / f"{case.preset}.nvb"
+    if not (model.exists() and video.exists()):
+        folder.mkdir(parents=True, exist_ok=True)
+        checkpoint = random_checkpoint(case)
+        checkpoint.save(model)
+        export(checkpoint, video, check=False, int8_budget_db=float("inf"), overwrite=True)
+    return model, video
+
+
+def random_checkpoint(case: Case) -> Checkpoint:
+    """Weights as they are before training, with activation ranges of two frames."""
+    torch.manual_seed(0)
+    preset, (width, height) = PRESETS[case.preset], case.size
+    config = preset.config(height, width, FRAMES)
+    network: VideoModel = build_model(preset.family, config_dict(config)).eval()
+    traced = trace(network)
+    ranges = ranges_over(network, traced, BITS, [0.0, FRAMES // 2])
+    return Checkpoint(
+        model=preset.family,
+        config=config_dict(config),
+        info=VideoInfo(width, height, FRAMES, Fraction(24)),
+        weights=network.state_dict(),
+        ranges=ranges,
+        graph_digest=traced.graph.digest.hex(),
+    )
