@@ -29,14 +29,15 @@ from inr_runtime.format import NvbReader
 MODELS = {case.preset: case for case in CASES}
 X265, CRF = "x265", 27
 PROTOCOL = (
-    "Files of {frames} frames with untrained weights (speed does not depend on them, psnr_db is null), 1280x720 but hnerv "
-    "at 1280x640; activation ranges of two frames. {threads} thread(s). All engines of a model stand open in one process "
-    "and decode in turns, in three rounds of {budget:g} s in all for each, to uint8 RGB in memory. ms_p50, ms_p99 and "
-    "fps_network: single frames, warm. fps: all frames of the file at ms_p50, after opening (file, entropy decoding, "
-    "session) and the first frame. ratio_*: of fps_network, within the run; best_torch is the fastest PyTorch of the "
-    "model. share_of_peak: of the matrix product of that precision, measured in the same run ({peaks}). first_frame_ms: "
-    "a cold process of inr-play from start to exit, median of 3. peak_memory_bytes: of a process of inr-play. seek_ms: "
-    "frames in no order. x265: medium, tune=psnr, keyint 250 of the clip itself, its psnr_db against the source."
+    "Files of {frames} frames with untrained weights (speed does not depend on them, psnr_db is null), 1280x720 but "
+    "hnerv at 1280x640; activation ranges of two frames. {threads} thread(s). All engines of a model stand open in "
+    "one process and decode in turns, in three rounds of {budget:g} s in all for each, to uint8 RGB in memory. "
+    "ms_p50, ms_p99 and fps_network: single frames, warm. fps: all frames of the file at ms_p50, after opening (file,"
+    " entropy decoding, session) and the first frame. ratio_*: of fps_network, within the run; best_torch is the "
+    "fastest PyTorch of the model. share_of_peak: of the matrix product of that precision, measured in the same run "
+    "({peaks}). first_frame_ms: a cold process of inr-play from start to exit, median of 3. peak_memory_bytes: of a "
+    "process of inr-play. seek_ms: frames in no order. x265: medium, tune=psnr, keyint 250 of the clip itself, its "
+    "psnr_db against the source."
 )
 
 
