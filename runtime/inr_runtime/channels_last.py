@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inr_runtime.graph import Node
-from inr_runtime.patterns import is_pointwise, shuffle_of
+from inr_runtime.patterns import is_pointwise, same_unit, shuffle_of
 from inr_runtime.program import COLUMNS, Program
 
 if TYPE_CHECKING:
@@ -182,9 +182,18 @@ class _Emitter:
 
     def _joined(self, node: Node) -> None:
         data = self.program.data_inputs(node)
+        if node.output in self.program.units and all(same_unit(self.program, x, node.output) for x in node.inputs):
+            return self._joined_integers(node)
         layout = min(map(self.layout, data)) if data == list(node.inputs) else FIRST
         axis = int(str(dict(node.attributes)["axis"])) % 4
         self._compute(_with(node, axis=axis if layout == FIRST else _AXIS_BEHIND[axis]), layout)
+
+    def _joined_integers(self, node: Node) -> None:
+        layout, name = min(map(self.layout, node.inputs)), f"{node.output}.q"
+        axis = int(str(dict(node.attributes)["axis"])) % 4
+        inputs = [self.get(x, True, layout) for x in node.inputs]
+        self.builder.add("Concat", inputs, name, axis=axis if layout == FIRST else _AXIS_BEHIND[axis])
+        self.names[node.output, True, layout] = name
 
     def _move(self, node: Node) -> None:
         """Values that only change their place move as integers where both ends are."""

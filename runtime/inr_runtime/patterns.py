@@ -81,5 +81,12 @@ def is_stored_conv(program: Program, node: Node) -> bool:
     return node.op == "Conv" and stored and int(str(dict(node.attributes).get("group", 1))) == 1
 
 
+def is_same_padded(program: Program, node: Node) -> bool:
+    """Whether it is square, odd, and gives as many pixels as it reads, one for one."""
+    attributes, (_, _, height, width) = dict(node.attributes), program.shapes[node.inputs[1]]
+    plain = all(attributes.get(k, (1, 1)) == (1, 1) for k in ("strides", "dilations"))
+    return plain and height == width and height % 2 == 1 and attributes.get("pads", (0,) * 4) == (height // 2,) * 4
+
+
 def aligned(channels: int, to: int = OUTPUT_ALIGNMENT) -> int:
     return -(-channels // to) * to

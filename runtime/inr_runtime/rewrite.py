@@ -6,6 +6,7 @@
     shuffles_in_blocks      shuffle of channels (c, dy, dx) = shuffle of (dy, dx, c) after permuted convolutions
     columns_before_picture  a shuffle of (dy, dx, c)        = one transposed matrix after permuted convolutions
     align_channels          zero channels up to what int8 kernels take at full speed
+    in_strips               wide maps between two convolutions a few rows at a time
 
 All are exact on integers: they permute, replicate or zero-pad what is stored, and add zeros to the sums of
 convolutions (weights have zero point 0, so a zero weight adds nothing whatever it meets). A pass gives the same
@@ -28,12 +29,14 @@ from inr_runtime.patterns import (
     aligned,
     is_int8_conv,
     is_pointwise,
+    is_same_padded,
     pick,
     same_unit,
     shuffle_of,
     with_result,
 )
 from inr_runtime.program import Program
+from inr_runtime.strips import in_strips
 from inr_runtime.tensors import QuantTensor
 
 MOST_CHANGES = 100
@@ -88,7 +91,7 @@ def fold_into_shuffles(program: Program) -> Program:
         source = shuffle.inputs[0]
         deep, kernel = f"{node.output}/deep", program.weights[node.inputs[1]]
         narrow = kernel.shape[0] * block**2 <= WIDE
-        same = narrow and _is_same_padded(program, node) and same_unit(program, shuffle.output, source)
+        same = narrow and is_same_padded(program, node) and same_unit(program, shuffle.output, source)
         size = 2 * math.ceil(kernel.shape[2] // 2 / block) + 1
         cost = size**2 * aligned(kernel.shape[0] * block**2) / (kernel.shape[2] ** 2 * aligned(kernel.shape[0]))
         if not same or cost > FOLD_COST or not program.read_once(shuffle.output) or node.output not in program.units:
@@ -159,17 +162,18 @@ def _scaled_input(program: Program, node: Node | None, op: str, number: float) -
     return program.makers.get(data[0])
 
 
-def _is_same_padded(program: Program, node: Node) -> bool:
-    """Whether it is square, odd, and gives as many pixels as it reads, one for one."""
-    attributes, (_, _, height, width) = dict(node.attributes), program.shapes[node.inputs[1]]
-    plain = all(attributes.get(k, (1, 1)) == (1, 1) for k in ("strides", "dilations"))
-    return plain and height == width and height % 2 == 1 and attributes.get("pads", (0,) * 4) == (height // 2,) * 4
-
-
 def _phase_channels(outputs: int, block: int, mode: str) -> NDArray[np.int64]:
     """For each channel before a shuffle, the channel behind it."""
     channels = np.arange(outputs)
     return np.tile(channels, block**2) if mode == "DCR" else np.repeat(channels, block**2)
 
 
-PASSES = (sigmoid_tail, fold_into_shuffles, before_shuffles, shuffles_in_blocks, columns_before_picture, align_channels)
+PASSES = (
+    sigmoid_tail,
+    fold_into_shuffles,
+    before_shuffles,
+    shuffles_in_blocks,
+    columns_before_picture,
+    align_channels,
+    in_strips,
+)

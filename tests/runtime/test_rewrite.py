@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,7 @@ from lowering import PADS, activation, feed_of, optimized, ranges_of, reference,
 from lowering import run as run_lowered
 
 from inr_runtime import lower as lowering
-from inr_runtime import rewrite
+from inr_runtime import rewrite, strips
 from inr_runtime.graph import CanonicalGraph, Node, Port, renumber
 from inr_runtime.int8plan import plan_int8
 from inr_runtime.lower import TARGETS, Lowered, lower
@@ -166,6 +167,22 @@ def shuffle(x: np.ndarray, block: int, mode: str) -> np.ndarray:
     )
     parts = parts if mode == "CRD" else parts.transpose(2, 0, 1, 3, 4)
     return parts.transpose(0, 3, 1, 4, 2).reshape(channels, height * block, width * block)
+
+
+@pytest.mark.parametrize("kernel", [1, 3, 5])
+@pytest.mark.parametrize("kind", ["LeakyRelu", "Relu", "silu"])
+def test_strips_of_wide_maps_keep_every_integer(kind: str, kernel: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Borders, and rows that two strips read; no map of the program is then as large as the one that was cut."""
+    graph = upscaling(kind, "CRD", 2, kernel, 16, "linear", True)
+    whole = rewrite.rewrite(program_of(graph))
+    for name, value in {"LARGE": 1, "STRIP": 1000, "NARROWS": 1}.items():
+        monkeypatch.setattr(strips, name, value)
+    cut = rewrite.rewrite(program_of(graph))
+    wide = [max(math.prod(p.shapes[node.output]) for node in p.nodes) for p in (whole, cut)]
+    assert sum(node.op == "Slice" for node in cut.nodes) > 3
+    assert wide[1] < wide[0] if kernel == 1 else wide[1] <= wide[0]
+    plain, fast = pictures(graph, 4)
+    np.testing.assert_array_equal(plain, fast)
 
 
 @pytest.mark.parametrize("kind", ["LeakyRelu", "Relu", "silu"])

@@ -105,6 +105,7 @@ def _session_options(ort: Any, lowered: Lowered, threads: int) -> Any:
     options.intra_op_num_threads = thread_count(threads)
     options.inter_op_num_threads = 1
     options.log_severity_level = 4  # what fails is raised too
+    options.enable_mem_pattern = False  # as fast without, and with it the first run's memory is held beside the plan's
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if lowered.target.precision == "int8" and int8_saturates():
         options.add_session_config_entry("session.x64quantprecision", "1")
