@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -73,8 +74,9 @@ def test_the_engine_runs_just_these_layers_in_float(tmp_path: Path) -> None:
     lowered = lower(graph, weights, INT8, {edge: ranges[edge] for edge in plan.ranged})
     ops = Counter(node.op_type for node in optimized(lowered, tmp_path / "optimized.onnx").node)
     assert (ops["QLinearConv"], ops["Conv"] + ops["FusedConv"]) == (1, 2)
-    assert {"w0.q", "w2", "w4"} <= lowered.initializers.keys()
-    assert not {"w0", "w2.q", "w4.q"} & lowered.initializers.keys()
+    names = {re.sub(r"/\d+", "", name) for name in lowered.initializers}  # passes number what they change
+    assert {"w0.q", "w2", "w4"} <= names
+    assert not {"w0", "w2.q", "w4.q"} & names
 
 
 def test_a_file_with_fewer_ranges_plays_and_is_closer_to_float(tmp_path: Path) -> None:
