@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -14,6 +15,7 @@ from inr_runtime.patterns import (
     is_int8_conv,
     is_pointwise,
     is_stored_conv,
+    numbers_of,
     same_unit,
     shuffle_of,
     stored,
@@ -34,7 +36,7 @@ def shuffles_in_blocks(program: Program) -> Program:
         if node.op != "DepthToSpace" or shuffle_of(node)[1] == "DCR":
             continue
         chain = _chain_before(program, node)
-        if chain is None:
+        if chain is None or not program.has_room(numbers_of(program, chain)):
             continue
         block = shuffle_of(node)[0]
         channels = program.shapes[node.inputs[0]][1]
@@ -82,6 +84,9 @@ def align_channels(program: Program) -> Program:
         blocks, readers = region if region is not None else (1, [])
         wanted = blocks * aligned(outputs // blocks, INPUT_ALIGNMENT)
         wanted = aligned(wanted, blocks * INPUT_ALIGNMENT * (1 if wanted >= WIDE or blocks % 4 == 0 else 4))
+        more = max(wanted, aligned(outputs)) / outputs
+        if not program.has_room(math.ceil(more * numbers_of(program, [node, *readers]))):
+            continue
         if region is not None and wanted != outputs:
             return _widen(program, node, readers, blocks, wanted)
         # A 1x1 is as fast with any number, but ONNX Runtime 1.23 is wrong on CPUs with AMX where 4 does not divide it.
@@ -158,4 +163,5 @@ def _chain_before(program: Program, shuffle: Node) -> list[Node] | None:
         else:
             return None
     sampled = inside.intersection(p.name for p in program.inputs)
-    return None if sampled or program.output in inside else convolutions
+    permuted = any(conv.inputs[0] in inside for conv in convolutions)  # one would read channels in another order
+    return None if sampled or permuted or program.output in inside or not convolutions else convolutions

@@ -91,7 +91,8 @@ class _Emitter:
     def place(self, node: Node) -> None:
         """One node with what it needs around it."""
         integers = node.output in self.program.int8
-        turned = dict(node.attributes).get("perm") if node.op == "Transpose" else None
+        data = self.program.data_inputs(node)
+        turned = dict(node.attributes).get("perm") if node.op == "Transpose" and data else None
         if node.op == "Conv" and integers:
             self._convolution(node)
         elif node.op == "Reunit":
@@ -100,12 +101,12 @@ class _Emitter:
                     self.names[node.output, True, layout] = name
         elif turned in ((0, 2, 3, 1), (0, 3, 1, 2)) and self._same_form(node):
             self._renamed(node, FIRST if turned == (0, 2, 3, 1) else LAST)
-        elif self._keeps_channels(node) and LAST in map(self.layout, self.program.data_inputs(node)):
+        elif LAST in map(self.layout, data) and self._keeps_channels(node):
             self._computed_last(node)
         elif node.op in ("DepthToSpace", "Slice", "Transpose", "Reshape"):
             self._move(node)
         elif is_pointwise(self.program, node):
-            self._compute(node, max(map(self.layout, self.program.data_inputs(node))))
+            self._compute(node, max(map(self.layout, data), default=FIRST))
         elif node.op == "Concat" and len(self.program.shapes[node.output]) == 4:
             self._joined(node)
         else:
@@ -208,7 +209,8 @@ class _Emitter:
             self._shuffle(node, x, name)
         elif layout == LAST:
             axes = f"{name}.axes"
-            self.builder.constants[axes] = np.array([_AXIS_BEHIND[int(a)] for a in program.constants[node.inputs[3]]])
+            behind = [_AXIS_BEHIND[int(axis) % 4] for axis in program.constants[node.inputs[3]]]
+            self.builder.constants[axes] = np.array(behind)
             self.builder.constants |= {n: program.constants[n] for n in (*node.inputs[1:3], node.inputs[4])}
             self.builder.add("Slice", [x, *node.inputs[1:3], axes, node.inputs[4]], name)
         else:

@@ -225,6 +225,8 @@ def _copy_float(builder: _Builder, node: Node, inputs: Sequence[str]) -> None:
 
 def _lower_rewritten(builder: _Builder, plan: Int8Plan, ranges: Mapping[str, Range], target: Target) -> Lowered:
     """For ONNX Runtime: the same integers by fewer and wider operators, channels last."""
+    for node in (builder.graph.nodes[i] for i in sorted(plan.int8) if builder.graph.nodes[i].op == "Conv"):
+        _channel_scales(builder.weights[node.inputs[1]])  # refuses what a pass would take for something else
     program = rewrite(Program.planned(builder.graph, builder.weights, plan, ranges))
     builder = _Builder(program, program.weights, builder.batch)
     emit(builder, program, OUTPUT, partial(_integer_weight, builder), partial(_integer_bias, builder))

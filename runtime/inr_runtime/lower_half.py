@@ -120,7 +120,9 @@ def _integer_inputs(edges: _Edges, node: Node, plan: Int8Plan, ranges: Mapping[s
     """Q and DQ on a convolution's input, after whatever activation made it, and integers for its weight."""
     builder, name = edges.builder, edges.cast(node.inputs[0], HALF)
     scale, zero = edge_parameters(plan, ranges, node.inputs[0])
-    step = np.float16(float(scale) * max(zero, 255 - zero) / 127)
+    step = float(scale) * max(zero, 255 - zero) / 127
+    _check_range(name, (0.0, 127 * step))
+    step = max(np.float16(step), np.finfo(np.float16).smallest_subnormal)  # engines divide by it
     if f"{name}.dq" not in edges.made:
         edges.made.add(f"{name}.dq")
         builder.constants |= {f"{name}.s": step, f"{name}.z": np.int8(0)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -23,13 +24,14 @@ def with_result(
     node: Node,
     deep: str,
     instead: tuple[Node, ...],
+    weights: Mapping[str, QuantTensor] | None = None,
 ) -> Program:
     """`node` replaced; `deep` is a new edge with the same values, elsewhere, and takes the same unit and arithmetic."""
     units = {**program.units, **({deep: program.units[node.output]} if node.output in program.units else {})}
     int8 = program.int8 | ({deep} if node.output in program.int8 else set())
     # The moved result is moved integers wherever it is integers at all.
     int8 |= {node.output} if node.output in units else set()
-    return program.replacing({node.output: instead}, units=units, int8=int8)
+    return program.replacing({node.output: instead}, weights, units=units, int8=int8)
 
 
 def with_rows(weights: dict[str, QuantTensor], conv: Node, rows: NDArray[np.int64]) -> Node:
@@ -38,10 +40,15 @@ def with_rows(weights: dict[str, QuantTensor], conv: Node, rows: NDArray[np.int6
     return replace(conv, inputs=(conv.inputs[0], *names))
 
 
+def numbers_of(program: Program, convolutions: Iterable[Node]) -> int:
+    """Numbers in their weights and biases."""
+    return sum(program.weights[name].values.size for conv in convolutions for name in conv.inputs[1:] if name)
+
+
 def pick(tensor: QuantTensor, rows: NDArray[np.int64]) -> QuantTensor:
-    """Rows of the first axis with their scales; zeros, with the scale of the first row, for -1."""
+    """Rows of the first axis with their scales, if it has any; zeros, with the scale of the first row, for -1."""
     values = np.where((rows < 0).reshape(-1, *[1] * (tensor.values.ndim - 1)), 0, tensor.values[rows])
-    codes = tensor.scale_codes if tensor.axis is None else tensor.scale_codes[np.maximum(rows, 0)]
+    codes = tensor.scale_codes[np.maximum(rows, 0)] if tensor.axis == 0 else tensor.scale_codes
     return QuantTensor(values, codes, tensor.axis)
 
 

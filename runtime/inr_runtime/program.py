@@ -8,6 +8,7 @@ shuffle, `COLUMNS`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -15,8 +16,10 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from inr_runtime.cost import macs_of, peak_bytes, workspace_bytes
 from inr_runtime.graph import CanonicalGraph, Node, Port
 from inr_runtime.int8plan import Int8Plan, Range, edge_parameters
+from inr_runtime.limits import Limits
 from inr_runtime.ops import Shape, infer_shape
 from inr_runtime.tensors import QuantTensor
 
@@ -31,7 +34,7 @@ class Program:
     """Trusted: made from a validated graph.
 
     int8: results of the nodes that run on integers. units: of quantized edges. picture: whether the output's integers
-    are the 8-bit picture itself.
+    are the 8-bit picture itself. limits: those of the graph, which hold for what is made of it too.
     """
 
     inputs: tuple[Port, ...]
@@ -43,6 +46,7 @@ class Program:
     output: str
     result: str
     picture: bool
+    limits: Limits
 
     @classmethod
     def planned(
@@ -65,6 +69,7 @@ class Program:
             graph.output,
             graph.result,
             plan.output_source is not None,
+            graph.limits,
         )
 
     @cached_property
@@ -88,6 +93,20 @@ class Program:
         return width, height
 
     @cached_property
+    def within_limits(self) -> bool:
+        """Whether a frame's arithmetic and activations are still what the reader is willing to spend on the graph."""
+        reads = {n.output: [self.shapes[i] for i in n.inputs if i] for n in self.nodes}
+        macs = sum(macs_of(n.op, reads[n.output], self.shapes[n.output]) for n in self.nodes)
+        work = {n.output: workspace_bytes(n.op, reads[n.output], self.shapes[n.output]) for n in self.nodes}
+        sizes = {name: 4 * math.prod(shape) for name, shape in self.shapes.items()}
+        needed = peak_bytes((p.name for p in self.inputs), ((n.inputs, n.output) for n in self.nodes), sizes, work)
+        return macs <= self.limits.macs_per_frame and needed <= self.limits.activation_bytes
+
+    def has_room(self, numbers: int) -> bool:
+        """Whether so many more numbers of weights may be made, known before they are."""
+        return sum(tensor.values.size for tensor in self.weights.values()) + numbers <= self.limits.symbols
+
+    @cached_property
     def makers(self) -> dict[str, Node]:
         """The node of each result."""
         return {node.output: node for node in self.nodes}
@@ -109,10 +128,15 @@ class Program:
         """Inputs that are neither weights nor constants."""
         return [n for n in node.inputs if n and n not in self.weights and n not in self.constants]
 
-    def replacing(self, exchanged: Mapping[str, tuple[Node, ...]], **fields: object) -> Program:
+    def replacing(
+        self,
+        exchanged: Mapping[str, tuple[Node, ...]],
+        weights: Mapping[str, QuantTensor] | None = None,
+        **fields: object,
+    ) -> Program:
         """Another program: in the place of the node with each result named, other nodes; fields: further changes.
 
-        Nodes whose results nobody reads any more are left out.
+        Nodes whose results nobody reads any more are left out, and weights that no node reads.
         """
         nodes = [new for node in self.nodes for new in exchanged.get(node.output, (node,))]
         needed, kept = {self.output}, []
@@ -120,4 +144,5 @@ class Program:
             if node.output in needed:
                 needed.update(node.inputs)
                 kept.append(node)
-        return replace(self, nodes=tuple(reversed(kept)), **fields)  # type: ignore[arg-type]
+        weights = {name: tensor for name, tensor in (weights or self.weights).items() if name in needed}
+        return replace(self, nodes=tuple(reversed(kept)), weights=weights, **fields)  # type: ignore[arg-type]

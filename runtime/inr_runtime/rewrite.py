@@ -39,17 +39,22 @@ from inr_runtime.program import Program
 from inr_runtime.strips import in_strips
 from inr_runtime.tensors import QuantTensor
 
-MOST_CHANGES = 100
-"""Of one pass: a file from a stranger is not to keep us here."""
+MOST_CHANGES, MOST_NODES = 100, 600
+"""Of one pass, of a program: a file from a stranger is not to keep us here."""
+WIDEST_KERNEL, MOST_FOLDED = 15, 1 << 22
+"""Side of a kernel that is folded, and numbers that come of it: they are block^4 times as many, most of them zero."""
 PICTURE = (np.float32(1 / 255), 0)
 FOLD_COST = 2.0
 """Multiplications that a folded convolution may have for one before: it saves moving all its inputs."""
 
 
 def rewrite(program: Program) -> Program:
-    """All passes, in the order in which they help each other."""
+    """All passes, in the order in which they help each other; none that would leave the limits of the graph."""
+    if len(program.nodes) > MOST_NODES:
+        return program
     for one_step in PASSES:
-        program = repeated(one_step, program)
+        changed = repeated(one_step, program)
+        program = changed if changed.within_limits else program
     return program
 
 
@@ -96,6 +101,9 @@ def fold_into_shuffles(program: Program) -> Program:
         cost = size**2 * aligned(kernel.shape[0] * block**2) / (kernel.shape[2] ** 2 * aligned(kernel.shape[0]))
         if not same or cost > FOLD_COST or not program.read_once(shuffle.output) or node.output not in program.units:
             continue
+        numbers = kernel.shape[0] * block**2 * (kernel.shape[1] * block**2 * size**2 + 1)
+        if kernel.shape[2] > WIDEST_KERNEL or numbers > MOST_FOLDED or not program.has_room(numbers):
+            continue
         weights = {**program.weights, f"{deep}.w": fold_kernel(kernel, block, mode)}
         names = [f"{deep}.w"]
         if len(node.inputs) > 2:
@@ -105,7 +113,7 @@ def fold_into_shuffles(program: Program) -> Program:
         pads = (("kernel_shape", (size, size)), ("pads", (size // 2,) * 4))
         folded = Node("Conv", (source, *names), deep, pads)
         moved = replace(shuffle, inputs=(deep,), output=node.output)
-        return replace(with_result(program, node, deep, (folded, moved)), weights=weights)
+        return with_result(program, node, deep, (folded, moved), weights)
     return program
 
 
@@ -142,6 +150,8 @@ def sigmoid_tail(program: Program) -> Program:
         return program
     source = tanh.inputs[0]
     if source not in program.units or not all(map(program.read_once, (n.inputs[0] for n in moves))):
+        return program
+    if program.shapes[source] != program.shapes[half.output]:  # a constant of many ones makes more of it
         return program
     double, (scale, zero) = f"{source}/double", program.units[source]
     nodes = (Node("Reunit", (source,), double), Node("Sigmoid", (double,), half.output))
