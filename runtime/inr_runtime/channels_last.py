@@ -169,7 +169,7 @@ class _Emitter:
         inputs = []
         for name in node.inputs:
             if name in self.program.constants:
-                inputs.append(f"{name}.last")
+                inputs.append(f"{name}.{node.op}.last")  # one constant may be a shape here and repeats there
                 self.builder.constants[inputs[-1]] = self._last(node, self.program.constants[name])
             else:
                 inputs.append(self.get(name, False, LAST) if name else "")
