@@ -67,7 +67,7 @@ def test_the_config_can_be_changed_field_by_field(video: Path, tmp_path: Path) -
         (("VIDEO", "-o", "no/such/folder/m.pt"), 2, "no/such/folder"),
         (("VIDEO", "--resume", "-o", "fresh.pt"), 3, "nothing to resume"),
         (("VIDEO", "--lr", "nan"), 2, "learning rate"),
-        (("VIDEO", "--set", "reduction=0"), 2, "nerv"),
+        (("VIDEO", "--preset", "nerv-xxs", "--set", "reduction=0"), 2, "nerv"),
         (("VIDEO", "--loss", "l1", "--log", "there.pt"), 2, "-y"),
         ((), 2, "which video"),
     ],
