@@ -74,7 +74,11 @@ def main(models: tuple[str, ...], threads: int, work: Path, again: bool, record:
         best = {p: max(part["peaks"].get(p, 0) for part in slices) for p in ("fp32", "bf16", "int8")}
         words = ", ".join(f"{p} {gmac:.0f} GMAC/s" for p, gmac in best.items())
         print(
-            write_results("decode_speed", PROTOCOL.format(threads=threads, budget=given["seconds"], peaks=words), rows)
+            write_results(
+                "decode_speed",
+                PROTOCOL.format(frames=FRAMES, threads=threads, budget=given["seconds"], peaks=words),
+                rows,
+            )
         )
         draw(rows, RESULTS / "decode_speed")
 
