@@ -143,7 +143,7 @@ def _trained(video: str, path: Path, reading: dict[str, Any], quiet: bool, given
         return checkpoint
     resume = given["resume"] or (last_path(model).exists() and not given["overwrite"])
     changed = {"resume": resume, "overwrite": given["overwrite"], "threads": given["threads"]}
-    changed["quantize"] = "int8" if given["int8"] else "weights"
+    changed["quantize"] = None if given["int8"] else "weights"
     changed["preset"] = given.get("preset", "auto")
     return train_with_progress(clip, model, quiet, **{**TRAINING_DEFAULTS, **changed})
 

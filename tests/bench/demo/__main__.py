@@ -40,7 +40,8 @@ def main() -> None:
     begin = time.monotonic()
     FOLDER.mkdir(exist_ok=True)
     model, file, movie = FOLDER / "bunny.pt", FOLDER / "bunny.nvb", FOLDER / "bunny.mp4"
-    run("inr-train", CLIP, "-o", model, "--preset", PRESET, "--epochs", EPOCHS, "--log", FOLDER / "train.jsonl", "-y")
+    options = ("--preset", PRESET, "--epochs", EPOCHS, "--log", FOLDER / "train.jsonl", "-y")
+    run("inr-train", CLIP, "-o", model, *options)
     exported = run("inr-export", model, "-o", file, "--int8", "-y", "--json")
     run("inr-play", file, "-o", movie, "-y")
     played = run("inr-play", file, "--benchmark", "--json")
