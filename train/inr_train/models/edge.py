@@ -30,7 +30,7 @@ from inr_train.models.picture import cut, start_grey
 
 BLOCKS = ("dense", "depthwise")
 GRID_DEVIATION = 0.01
-"""Of new grids: small, so that what is drawn comes from learning; 1 costs 4 dB after 12 epochs (`edge_search`)."""
+"""Of new grids: small, so that what is drawn comes from learning. A deviation of 1 cost 4 dB after 12 epochs."""
 HEAD_DEVIATION = 0.02
 NOISE = 0.5
 """Deviation of a new 3x3 convolution's weights around the identity, as a share of 1 / sqrt(inputs)."""
