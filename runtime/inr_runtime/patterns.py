@@ -62,10 +62,12 @@ def stored(weights: dict[str, QuantTensor], name: str, tensor: QuantTensor) -> s
 
 
 def same_unit(program: Program, edge: str, other: str) -> bool:
+    """Whether two edges have the same scale and zero point, or none."""
     return program.units.get(edge) == program.units.get(other)
 
 
 def shuffle_of(node: Node) -> tuple[int, str]:
+    """Block size and mode of a DepthToSpace."""
     attributes = dict(node.attributes)
     return int(str(attributes["blocksize"])), str(attributes.get("mode", "DCR"))
 
@@ -79,6 +81,7 @@ def is_pointwise(program: Program, node: Node) -> bool:
 
 
 def is_int8_conv(program: Program, node: Node) -> bool:
+    """Whether it is a convolution of stored weights that runs on integers."""
     return node.output in program.int8 and is_stored_conv(program, node)
 
 
@@ -96,4 +99,5 @@ def is_same_padded(program: Program, node: Node) -> bool:
 
 
 def aligned(channels: int, to: int = OUTPUT_ALIGNMENT) -> int:
+    """The next multiple of `to`."""
     return -(-channels // to) * to

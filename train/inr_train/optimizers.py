@@ -60,7 +60,10 @@ class Muon(torch.optim.Optimizer):
                 self._move(weights, shape, group["lr"], group["weight_decay"])
 
     def _move(self, weights: Sequence[Tensor], shape: tuple[int, ...], lr: float, decay: float) -> None:
-        momenta = [self.state[p].setdefault("momentum", torch.zeros_like(p)) for p in weights]
+        for p in weights:
+            if "momentum" not in self.state[p]:
+                self.state[p]["momentum"] = torch.zeros_like(p)
+        momenta = [self.state[p]["momentum"] for p in weights]
         gradients = [p.grad for p in weights if p.grad is not None]
         torch._foreach_lerp_(momenta, gradients, 1 - MOMENTUM)
         nesterov = torch._foreach_lerp(gradients, momenta, MOMENTUM)

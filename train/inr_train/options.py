@@ -94,6 +94,7 @@ def _named_recipe(name: str) -> Recipe:
 
 
 def parse_overrides(family: str, pairs: tuple[str, ...]) -> dict[str, Any]:
+    """Fields of a family's config from `--set KEY=VALUE`; raises `UsageError`."""
     # Annotations are texts or types, as the module of the config has them.
     kinds = {f.name: getattr(f.type, "__name__", str(f.type)) for f in fields(MODELS[family].config_type)}
     values: dict[str, Any] = {}
