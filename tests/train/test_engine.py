@@ -115,3 +115,63 @@ def test_what_is_no_duration(text: str) -> None:
 def test_contradicting_recipes_are_refused(field: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=r"lies in|one of"):
         dataclasses.replace(FAST_RECIPE, **field)  # type: ignore[arg-type]
+
+
+RACING = dataclasses.replace(MUON, candidates=3)
+
+
+def test_the_best_of_several_beginnings_goes_on(tiny_clip: Clip, tmp_path: Path) -> None:
+    checkpoint = fit(tiny_clip, "nerv-xxs", recipe=RACING, seed=5)
+    race = checkpoint.report["race"]
+    assert [r["seed"] for r in race] == [5, 6, 7]
+    assert len({r["psnr_db"] for r in race}) == 3
+    assert checkpoint.seed == max(race, key=lambda r: r["psnr_db"])["seed"]
+    alone = fit(tiny_clip, "nerv-xxs", recipe=MUON, seed=checkpoint.seed)
+    for name, weight in alone.weights.items():  # the winner's steps are part of the run
+        assert np.array_equal(weight.numpy(), checkpoint.weights[name].numpy())
+
+
+@pytest.mark.parametrize("when", [4, 25, 40])
+def test_a_race_that_was_stopped_ends_as_one_that_was_not(tiny_clip: Clip, tmp_path: Path, when: int) -> None:
+    whole = fit(tiny_clip, "nerv-xxs", recipe=RACING)
+    seen = 0
+
+    def stop(p: Progress) -> None:
+        nonlocal seen
+        seen += 1
+        if seen == when:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(tiny_clip, "nerv-xxs", recipe=RACING, output=tmp_path / "m.pt", progress=stop)
+    resumed = fit(tiny_clip, output=tmp_path / "m.pt", resume=True)
+    assert resumed.report["race"] == whole.report["race"]
+    for name, weight in whole.weights.items():
+        assert np.array_equal(weight.numpy(), resumed.weights[name].numpy())
+
+
+def test_candidates_are_for_random_beginnings(tmp_path: Path, call: Call, video: Path) -> None:
+    common = ("inr-train", video, "-o", "m.pt", "--preset", "nerv-xxs")
+    code, out, words = call(*common, "--epochs", "2", "--candidates", "2", "--json")
+    assert code == 0, words
+    assert json.loads(out)["recipe"]["candidates"] == 2
+    code, _, words = call("inr-train", video, "-o", "n.pt", "--from", "m.pt", "--candidates", "2")
+    assert (code, "random beginnings" in words) == (2, True)
+
+
+def test_a_time_budget_resumes_with_the_options_it_began_with(tmp_path: Path, call: Call, video: Path) -> None:
+    common = ("inr-train", video, "-o", "m.pt", "--preset", "nerv-xxs", "--lr", "0.004", "--time-budget")
+    with_state = tmp_path / "m.last.pt"
+
+    def stop(p: Progress) -> None:
+        raise KeyboardInterrupt
+
+    clip = Clip.read(str(video))
+    recipe = dataclasses.replace(PRESETS["nerv-xxs"].recipe, learning_rate=0.004)
+    with pytest.raises(KeyboardInterrupt):
+        fit(clip, "nerv-xxs", recipe=recipe, seconds=3.0, output=tmp_path / "m.pt", progress=stop)
+    assert with_state.exists()
+    code, _, words = call(*common, "9s", "--resume")
+    assert (code, "time budget of 3 s" in words) == (2, True)
+    code, _, words = call(*common, "3s", "--resume")
+    assert code == 0, words

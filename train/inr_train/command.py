@@ -43,7 +43,7 @@ from inr_train.start import Estimate, choose_preset, default_recipe, last_path
 
 TRAINING_DEFAULTS: dict[str, Any] = {
     **dict.fromkeys(("epochs", "recipe", "batch_size", "lr", "loss", "alpha", "log", "bits", "origin", "prune_power")),
-    **dict.fromkeys(("quant_noise", "heldout", "from_weights", "time_budget", "until_psnr")),
+    **dict.fromkeys(("quant_noise", "heldout", "from_weights", "time_budget", "until_psnr", "candidates")),
     **{"preset": "auto", "seed": 0, "device": "auto", "amp": "auto", "overrides": (), "save_every": 30.0, "prune": 0.0},
 }
 """What `train_with_progress` takes for options that a caller has no opinion on."""
@@ -62,6 +62,7 @@ TRAINING_DEFAULTS: dict[str, Any] = {
 @click.option("--epochs", type=click.IntRange(1), help="Passes over the video (default: the preset's).")
 @click.option("--time-budget", metavar="TIME", help="Train as long as this instead: 90s, 10m, 1h30m.")
 @click.option("--until-psnr", type=click.FloatRange(0, 100), help="End when this PSNR is reached, in dB.")
+@click.option("--candidates", type=click.IntRange(1, 100), help="Random beginnings that race; the best one goes on.")
 @click.option("-b", "--batch-size", type=click.IntRange(1), help="Frames per step (default: the preset's).")
 @click.option("--lr", type=float, help="Peak learning rate (default: the preset's).")
 @click.option("--loss", type=click.Choice(list(LOSSES)), help="Loss (default: the preset's).")

@@ -23,7 +23,7 @@ from inr_train.keep import keep_model, keep_state
 from inr_train.lock import held
 from inr_train.models import MODELS
 from inr_train.pruning import prune, sparsity_of
-from inr_train.quantization import QuantizedModel
+from inr_train.race import race
 from inr_train.recipe import Recipe
 from inr_train.run import Run, Saver, deferred_interrupts
 from inr_train.runlog import Progress, RunLog
@@ -40,13 +40,11 @@ from inr_train.start import (
     resume_run,
     start_run,
 )
-from inr_train.step import train_step
+from inr_train.step import advance
 
 MAX_RESTARTS = 4
 COLLAPSE_DB = 3.0
 """What an evaluation may fall below the best one of its phase before the run goes back."""
-STEPS_BETWEEN_LOOKS = 25
-"""Of a device that works ahead: looking at the loss means waiting for it."""
 
 
 def fit(
@@ -95,7 +93,8 @@ def fit(
         _check_outputs(path, Path(log) if log else None, overwrite, resume)
         if resume and path is not None:
             run = resume_run(last_path(path), clip, place)
-            check_resumed(run, preset, epochs, wanted if recipe or quantize or sparsity else None, config or {})
+            asked = wanted if recipe or quantize or sparsity else None
+            check_resumed(run, preset, (epochs, seconds), asked, config or {})
         else:
             fields = model_config(clip, chosen, config or {}, origin)
             run = start_run(clip, chosen, fields, wanted, seed, place, frames, origin, seconds)
@@ -150,13 +149,24 @@ def _train(run: Run, frames: Tensor, saver: Saver, log: RunLog, progress: Callab
     torch.set_num_threads(run.recipe.threads)
     clock, count = time.monotonic() - run.elapsed, run.model.count_items(frames.shape)
     with deferred_interrupts() as check_interrupt:
+
+        def watch(shown: Run) -> None:
+            try:
+                if progress:
+                    progress(Progress.of(shown, count, shown.loss))
+                check_interrupt()
+            except BaseException:  # Ctrl-C, or who watches has gone
+                keep_state(run, saver)
+                raise
+
+        race(run, frames, watch)
         while run.phase < len(run.recipe.phases):
             begin, end = run.recipe.spans(count)[run.phase]
             if run.step == begin:
                 _begin_phase(run, frames)
             run.good = run.good or run.snapshot()
             while run.step < end:
-                if not _step(run, frames, end):
+                if not advance(run, frames, end):
                     _restart(run, "became NaN")
                     continue
                 run.elapsed = time.monotonic() - clock
@@ -164,32 +174,9 @@ def _train(run: Run, frames: Tensor, saver: Saver, log: RunLog, progress: Callab
                     if not _evaluate(run, frames, log):
                         continue
                     run.step = end if _reached(run) else run.step
-                try:
-                    if progress:
-                        progress(Progress.of(run, count, run.loss))
-                    check_interrupt()
-                except BaseException:  # Ctrl-C, or who watches has gone
-                    keep_state(run, saver)
-                    raise
+                watch(run)
                 saver.save(run)
             _end_phase(run, begin)
-
-
-def _step(run: Run, frames: Tensor, end: int) -> bool:
-    """One optimizer step; whether its loss is finite, as far as was looked."""
-    recipe = run.recipe
-    places, batch = run.network.draw(frames, recipe.batch_size, run.order, run.step)
-    run.optimizer.schedule(recipe.schedule(run.step, recipe.steps(run.model.count_items(frames.shape))) * run.lr_factor)
-    if isinstance(run.network, QuantizedModel):
-        run.network.seed_step(run.seed * 1_000_003 + run.step)
-    loss = train_step(run, places, batch)
-    if run.device.type == "cpu" or run.step % STEPS_BETWEEN_LOOKS == 0 or run.step + 1 == end:
-        value = float(loss)
-        if not math.isfinite(value):
-            return False
-        run.loss = value if run.loss == 0 else 0.98 * run.loss + 0.02 * value
-    run.step += 1
-    return True
 
 
 def _reached(run: Run) -> bool:

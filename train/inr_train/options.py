@@ -63,7 +63,7 @@ _RECIPE_FIELDS = {"lr": "learning_rate", "bits": "weight_bits"}
 
 def changed_recipe(recipe: Recipe, given: dict[str, Any]) -> Recipe | None:
     """The preset's or the named recipe with what the command line changes; None where it changes nothing."""
-    options = ("batch_size", "lr", "loss", "alpha", "bits", "prune_power", "until_psnr")
+    options = ("batch_size", "lr", "loss", "alpha", "bits", "prune_power", "until_psnr", "candidates")
     changed = {_RECIPE_FIELDS.get(o, o): given[o] for o in options if given[o] is not None}
     if given["bits"] is not None:
         changed["float_bits"] = given["bits"]

@@ -15,6 +15,8 @@ MAX_SPARSITY = 0.99
 OPTIMIZERS = ("adam", "muon")
 EVALUATIONS, EPOCHS_BETWEEN_EVALUATIONS = 10, 5
 """How many evaluations a run has, about; fewer in a short one, because each costs a third to a half of an epoch."""
+RACE_SHARE, LEAST_RACE_STEPS = 0.02, 10
+"""Of all steps: how many each candidate takes, and how many at least."""
 PRUNED_SHARE = 0.3
 """Of the steps without quantization: how many come after pruning."""
 
@@ -51,6 +53,7 @@ class Recipe:
     layers that compute in float everywhere, at least weight_bits; 0 leaves it to a measurement when quantization
     begins (`rounding.py`). prune_power: see `pruning.py`; 0 prunes by magnitude, 0.5 adaptively. phases: shares of
     those that are no branches add up to 1. until_psnr: dB at which phases without quantization end early, 0 for never.
+    candidates: how many random beginnings race for being continued (`race.py`).
     dtype: `bf16` (autocast) or `fp32`, "" to take the faster one here; threads: 0 likewise. Both, and the milliseconds
     of a step and of an evaluation of the clip, are settled once before the first step and never measured again.
     """
@@ -75,6 +78,7 @@ class Recipe:
     prune_power: float = 0.0
     dtype: str = ""
     threads: int = 0
+    candidates: int = 1
     until_psnr: float = 0.0
     ms_per_step: float = 0.0
     ms_per_quantized_step: float = 0.0
@@ -102,6 +106,10 @@ class Recipe:
             raise ValueError("learning rate lies in 0 to 10, alpha is not negative, clip norm is positive")
         if self.float_bits and not self.weight_bits <= self.float_bits <= 16:
             raise ValueError(f"float bits lie in {self.weight_bits} (the weight bits) to 16; 0 measures")
+        if not 1 <= self.candidates <= 100:
+            raise ValueError("1 to 100 candidates race")
+        if self.candidates > 1 and (self.phases[0].quantize != "none" or self.phases[0].sparsity):
+            raise ValueError("candidates race in a first phase without quantization and pruning")
         if self.loss not in LOSSES:
             raise ValueError(f"unknown loss {self.loss!r}; known: {', '.join(LOSSES)}")
         if (
@@ -138,7 +146,13 @@ class Recipe:
         """Expected milliseconds of all phases, branches and evaluations too."""
         lengths = [end - begin for begin, end in self.spans(frames)]
         evaluations = sum(-(-length // self.interval(frames)) for length in lengths)
-        return sum(n * self.cost(i) for i, n in enumerate(lengths)) + evaluations * self.ms_per_evaluation
+        raced = (self.candidates - 1) * self.race_steps(frames) * self.cost(0)
+        return sum(n * self.cost(i) for i, n in enumerate(lengths)) + evaluations * self.ms_per_evaluation + raced
+
+    def race_steps(self, frames: int) -> int:
+        """Steps of each candidate; 0 where there is one."""
+        wanted = max(LEAST_RACE_STEPS, round(RACE_SHARE * self.steps(frames)))
+        return min(wanted, self.spans(frames)[0][1] - 1) if self.candidates > 1 else 0
 
     def interval(self, frames: int) -> int:
         """Steps between evaluations; every phase ends with one too."""

@@ -33,17 +33,18 @@ from inr_train.trace import Trace, trace
 
 RUN_FORMAT = "inr-run"
 _STOPS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-_CHANGING = ("phase", "step", "restarts", "elapsed", "loss", "report", "rows", "best", "trunk")
+_CHANGING = ("phase", "step", "raced", "restarts", "elapsed", "loss", "report", "rows", "best", "trunk")
 
 
 @dataclass
 class Run:
     """A training run in memory.
 
-    phase, step: what comes next. network: the model as the current phase sees it. masks: the weights that pruning left.
-    trunk: the snapshot that a branch phase goes back to. good: the snapshot that NaN goes back to. best: PSNR and
-    weights of the current phase's best evaluation. rows: the log. loss: its running mean. restarts: how often the run
-    went back; each halves the learning rate and changes the order of frames.
+    phase, step: what comes next. raced: steps of candidates that did not win (`race.py`). network: the model as the
+    current phase sees it. masks: the weights that pruning left. trunk: the snapshot that a branch phase goes back to.
+    good: the snapshot that NaN goes back to. best: PSNR and weights of the current phase's best evaluation. rows: the
+    log. loss: its running mean. restarts: how often the run went back; each halves the learning rate and changes the
+    order of frames.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Run:
     model: VideoModel
     phase: int = 0
     step: int = 0
+    raced: int = 0
     restarts: int = 0
     elapsed: float = 0.0
     loss: float = 0.0

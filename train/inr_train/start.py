@@ -101,6 +101,8 @@ def choose_recipe(
         raise UsageError(f"loss {recipe.loss} needs frames of at least {side}x{side} pixels; choose --loss l1_fft")
     if family.pixelwise and recipe.loss not in POINTWISE:
         raise UsageError(f"loss {recipe.loss} compares whole frames, a {family.name} learns from pixels; use --loss l2")
+    if recipe.candidates > 1 and goal[2]:
+        raise UsageError("--candidates are random beginnings, and a run that goes on from a model has none")
     items = family.count_items((len(clip), 3, clip.info.height, clip.info.width))
     try:
         recipe = replace(recipe, epochs=epochs or recipe.epochs, batch_size=min(recipe.batch_size, items))
@@ -162,7 +164,7 @@ def start_run(
     if seconds:
         left = max(seconds / 2, seconds - (time.monotonic() - begin))
         run.recipe = fit_into(run.recipe, left, run.model.count_items(frames.shape))
-    run.report = {"preset": preset.name, "parameters": count_parameters(run.model)}
+    run.report = {"preset": preset.name, "parameters": count_parameters(run.model), "time_budget": seconds}
     if origin is not None:
         if origin.report.get("sparsity"):
             run.masks = masks_of(run.model)
@@ -193,15 +195,21 @@ def _check_patch(size: tuple[int, int] | None, loss: str) -> None:
 
 
 def check_resumed(
-    run: Run, preset: str, epochs: float | None, recipe: Recipe | None, overrides: Mapping[str, Any]
+    run: Run, preset: str, length: tuple[float | None, float], recipe: Recipe | None, overrides: Mapping[str, Any]
 ) -> None:
-    """Refuse to go on with a run that was started otherwise: raises `UsageError` that names what differs."""
-    differs = []
+    """Refuse to go on with a run that was started otherwise: raises `UsageError` that names what differs.
+
+    length: epochs and seconds that were asked for, if any. recipe: None where it is left to the run.
+    """
+    differs, (epochs, seconds), budget = [], length, run.report.get("time_budget", 0.0)
     if preset != "auto" and preset != run.report["preset"]:
         differs.append(f"preset {run.report['preset']}")
+    if seconds and seconds != budget:
+        differs.append(f"a time budget of {budget:g} s" if budget else "no time budget")
     if epochs is not None and epochs != run.recipe.epochs:
         differs.append(f"{run.recipe.epochs:g} epochs")
-    if recipe is not None and replace(recipe, **{k: getattr(run.recipe, k) for k in SETTLED}) != run.recipe:
+    settled = (*SETTLED, "epochs") if budget and epochs is None else SETTLED
+    if recipe is not None and replace(recipe, **{k: getattr(run.recipe, k) for k in settled}) != run.recipe:
         differs.append(f"recipe {run.recipe}")
     differs += [f"{k}={run.config.get(k)}" for k, v in overrides.items() if config_value(v) != run.config.get(k)]
     if differs:

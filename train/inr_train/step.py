@@ -16,6 +16,10 @@ from inr_train.optimizers import Together
 from inr_train.pruning import Masks, apply_masks, mask_gradients
 from inr_train.quantization import QuantizedModel
 from inr_train.recipe import Recipe
+from inr_train.run import Run
+
+STEPS_BETWEEN_LOOKS = 25
+"""Of a device that works ahead: looking at the loss means waiting for it."""
 
 
 class Learner(Protocol):
@@ -49,3 +53,23 @@ def train_step(learner: Learner, places: Places, batch: Tensor) -> Tensor:
     learner.optimizer.step()
     apply_masks(learner.model, learner.masks)
     return value
+
+
+def advance(run: Run, frames: Tensor, end: int) -> bool:
+    """One step of a run towards `end`; whether its loss is finite, as far as was looked.
+
+    frames: (T, C, H, W), the whole clip, on the run's device.
+    """
+    recipe = run.recipe
+    places, batch = run.network.draw(frames, recipe.batch_size, run.order, run.step)
+    run.optimizer.schedule(recipe.schedule(run.step, recipe.steps(run.model.count_items(frames.shape))) * run.lr_factor)
+    if isinstance(run.network, QuantizedModel):
+        run.network.seed_step(run.seed * 1_000_003 + run.step)
+    loss = train_step(run, places, batch)
+    if run.device.type == "cpu" or run.step % STEPS_BETWEEN_LOOKS == 0 or run.step + 1 == end:
+        value = float(loss)
+        if not math.isfinite(value):
+            return False
+        run.loss = value if run.loss == 0 else 0.98 * run.loss + 0.02 * value
+    run.step += 1
+    return True

@@ -1,0 +1,49 @@
+"""A race of beginnings: a few random ones are tried for a short while, and the best one goes on."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+
+from inr_train.evaluate import evaluate
+from inr_train.run import Run
+from inr_train.step import advance
+
+FRAMES_COMPARED = 12
+
+
+def race(run: Run, frames: Tensor, watch: Callable[[Run], None]) -> None:
+    """Put a run that has not begun where the best of its recipe's candidates stands after the race.
+
+    Candidate i begins with the seed of the run plus i, and takes the first steps of the schedule; the winner's are not
+    taken again. The report says what each reached, as `race`. frames: (T, C, H, W), the clip. watch: called after every
+    step with the candidate; what it raises leaves `run` where it was.
+    """
+    count = run.model.count_items(frames.shape)
+    steps = run.recipe.race_steps(count)
+    if not steps or run.phase or run.step:
+        return
+    begin, every = time.monotonic() - run.elapsed, max(1, len(frames) // FRAMES_COMPARED)
+    results: list[dict[str, Any]] = []
+    best: dict[str, Any] = {}
+    for i in range(run.recipe.candidates):
+        candidate = Run.new(run.name, run.config, run.recipe, run.seed + i, run.clip_hash, run.device)
+        candidate.raced = i * steps
+        finite = True
+        while finite and candidate.step < steps:
+            finite = advance(candidate, frames, steps)
+            candidate.elapsed = time.monotonic() - begin
+            watch(candidate)
+        quality = evaluate(candidate.network, frames, every).psnr_db if finite else -math.inf
+        results.append({"seed": candidate.seed, "psnr_db": quality})
+        if not best or quality > best["quality"]:
+            best = {"quality": quality, "seed": candidate.seed, "state": candidate.snapshot()}
+    report = run.report
+    run.seed = best["seed"]
+    run.restore(best["state"])
+    run.report, run.elapsed = {**report, "race": results}, time.monotonic() - begin
+    run.raced = (run.recipe.candidates - 1) * steps
