@@ -25,7 +25,8 @@ from inr_train.models import NeRF, NeRFConfig, Siren, SirenConfig, count_paramet
 from inr_train.models.base import time_tensor
 from inr_train.presets import PRESETS
 from inr_train.quantization import QuantizedModel
-from inr_train.recipe import NERF_RECIPE, SIREN_RECIPE, Recipe
+from inr_train.recipe import Recipe
+from inr_train.recipes import NERF_RECIPE, SIREN_RECIPE
 from inr_train.runlog import Progress
 from inr_train.sound import Sound
 from inr_train.trace import trace

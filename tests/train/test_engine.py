@@ -17,7 +17,8 @@ from inr_train.models import MODELS, meta_model
 from inr_train.optimizers import hidden_matrices, orthogonalized
 from inr_train.options import parse_duration
 from inr_train.presets import PRESETS
-from inr_train.recipe import FAST_RECIPE, Recipe
+from inr_train.recipe import Recipe
+from inr_train.recipes import FAST_RECIPE
 from inr_train.runlog import Progress
 from inr_train.start import fit_into
 

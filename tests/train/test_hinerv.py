@@ -23,7 +23,7 @@ from inr_train.models import HiNeRV, HiNeRVConfig, count_macs, count_parameters,
 from inr_train.presets import PRESETS, preset_named
 from inr_train.quantization import QuantizedModel, quantize_weights
 from inr_train.ranges import measure_ranges
-from inr_train.recipe import FAST_RECIPE
+from inr_train.recipes import FAST_RECIPE
 from inr_train.start import choose_recipe
 from inr_train.trace import trace
 

@@ -16,7 +16,7 @@ from inr_train import Checkpoint, Clip, fit
 from inr_train.losses import l2
 from inr_train.models import HiNeRV, HiNeRVConfig, count_macs
 from inr_train.models.hinerv_patches import Patches
-from inr_train.recipe import FAST_RECIPE
+from inr_train.recipes import FAST_RECIPE
 from inr_train.runlog import Progress
 
 UNEVEN = HiNeRVConfig(39, 55, 4, (3, 2), 8, (1, 1), (1, 1), 2, 3, local_channels=2, patch=(12, 18))

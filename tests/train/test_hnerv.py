@@ -19,7 +19,7 @@ from inr_train.models import HNeRV, HNeRVConfig, count_macs, count_parameters, m
 from inr_train.presets import PRESETS
 from inr_train.quantization import QuantizedModel, quantize_grids, quantize_weights
 from inr_train.ranges import measure_ranges
-from inr_train.recipe import HNERV_RECIPE
+from inr_train.recipes import HNERV_RECIPE
 from inr_train.runlog import Progress
 from inr_train.strides import hnerv_strides
 from inr_train.trace import trace

@@ -7,7 +7,8 @@ import dataclasses
 import pytest
 
 from inr_runtime.errors import InputError
-from inr_train.recipe import FAST_RECIPE, NERV_RECIPE, Phase, Recipe, with_goal
+from inr_train.recipe import Phase, Recipe, with_goal
+from inr_train.recipes import FAST_RECIPE, NERV_RECIPE
 
 
 def test_learning_rate_warms_up_then_falls_to_zero() -> None:

@@ -14,7 +14,7 @@ from inr_runtime.format import NvbReader
 from inr_train import Checkpoint, Clip, fit
 from inr_train.models import NeRV, NeRVConfig, Siren, SirenConfig
 from inr_train.quantization import bits_by_weight
-from inr_train.recipe import SIREN_RECIPE
+from inr_train.recipes import SIREN_RECIPE
 from inr_train.rounding import ROUNDING_DB, settle_float_bits
 from inr_train.trace import trace
 

@@ -36,7 +36,8 @@ from inr_train.options import (
 )
 from inr_train.own import register_named
 from inr_train.presets import describe_presets, preset_named
-from inr_train.recipe import MAX_SPARSITY, QUANTIZE, RECIPES
+from inr_train.recipe import MAX_SPARSITY, QUANTIZE
+from inr_train.recipes import RECIPES
 from inr_train.runlog import Progress
 from inr_train.sound import Sound, read_source
 from inr_train.start import Estimate, choose_preset, default_recipe, last_path

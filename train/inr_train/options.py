@@ -14,7 +14,8 @@ import click
 from inr_runtime.errors import UsageError
 from inr_runtime.media import ReadOptions, parse_crop, parse_position, parse_size
 from inr_train.models import MODELS
-from inr_train.recipe import RECIPES, Recipe, with_noise
+from inr_train.recipe import Recipe, with_noise
+from inr_train.recipes import RECIPES
 
 
 def reading_options(function: Any) -> Any:

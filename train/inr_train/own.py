@@ -17,7 +17,7 @@ from typing import Any
 from inr_runtime.errors import UsageError
 from inr_train.models import MODELS, VideoModel
 from inr_train.presets import PRESETS, Preset
-from inr_train.recipe import FAST_RECIPE
+from inr_train.recipes import FAST_RECIPE
 
 
 def register(model: type[VideoModel]) -> Preset:

@@ -13,7 +13,8 @@ from inr_train.models.coordinate import solve_hidden
 from inr_train.models.hnerv import solve_channels
 from inr_train.presets_edge import EDGE_CONFIGS
 from inr_train.presets_hinerv import HINERV_CONFIGS
-from inr_train.recipe import (
+from inr_train.recipe import Recipe
+from inr_train.recipes import (
     EDGE_RECIPE,
     FAST_RECIPE,
     HINERV_RECIPE,
@@ -21,7 +22,6 @@ from inr_train.recipe import (
     NERF_RECIPE,
     NERV_RECIPE,
     SIREN_RECIPE,
-    Recipe,
 )
 from inr_train.strides import hnerv_strides, solve_strides
 

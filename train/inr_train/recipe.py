@@ -13,6 +13,7 @@ from inr_train.losses import LOSSES
 QUANTIZE = ("none", "weights", "int8")
 MAX_SPARSITY = 0.99
 OPTIMIZERS = ("adam", "muon")
+DECAYS = ("cosine", "linear")
 EVALUATIONS, EPOCHS_BETWEEN_EVALUATIONS = 10, 5
 """How many evaluations a run has, about; fewer in a short one, because each costs a third to a half of an epoch."""
 RACE_SHARE, LEAST_RACE_STEPS = 0.02, 10
@@ -47,13 +48,13 @@ class Recipe:
 
     epochs: passes over the clip, perhaps a part of one. batch_size: frames a step; of networks that learn from pixels,
     those. loss and alpha: see `losses.py`. learning_rate: peak; linear warm-up over the share `warmup` of all steps,
-    then cosine to zero. betas: of Adam. optimizer: `adam`, or `muon` (see `optimizers.py`), which moves hidden matrices
-    by the peak muon_rate and weight_decay beside Adam for the rest. grid_rate: of grids, as a multiple of the learning
-    rate. clip_norm: of the gradient. weight_bits, bias_bits: of the stored integers. float_bits: of the weights of
-    layers that compute in float everywhere, at least weight_bits; 0 leaves it to a measurement when quantization
-    begins (`rounding.py`). prune_power: see `pruning.py`; 0 prunes by magnitude, 0.5 adaptively. phases: shares of
-    those that are no branches add up to 1. until_psnr: dB at which phases without quantization end early, 0 for never.
-    candidates: how many random beginnings race for being continued (`race.py`).
+    then by `decay` (`cosine` or `linear`) to zero. betas: of Adam. optimizer: `adam`, or `muon` (see `optimizers.py`),
+    which moves hidden matrices by the peak muon_rate and weight_decay beside Adam for the rest. grid_rate: of grids,
+    as a multiple of the learning rate. clip_norm: of the gradient. weight_bits, bias_bits: of the stored integers.
+    float_bits: of the weights of layers that compute in float everywhere, at least weight_bits; 0 leaves it to a
+    measurement when quantization begins (`rounding.py`). prune_power: see `pruning.py`; 0 prunes by magnitude, 0.5
+    adaptively. phases: shares of those that are no branches add up to 1. until_psnr: dB at which phases without
+    quantization end early, 0 for never. candidates: how many random beginnings race for being continued (`race.py`).
     dtype: `bf16` (autocast) or `fp32`, "" to take the faster one here; threads: 0 likewise. Both, and the milliseconds
     of a step and of an evaluation of the clip, are settled once before the first step and never measured again.
     """
@@ -66,6 +67,7 @@ class Recipe:
     alpha: float = 0.3
     learning_rate: float = 5e-3
     warmup: float = 0.05
+    decay: str = "cosine"
     betas: tuple[float, float] = (0.9, 0.99)
     optimizer: str = "adam"
     muon_rate: float = 0.02
@@ -94,6 +96,8 @@ class Recipe:
             raise ValueError(f"dtype {self.dtype!r} is not bf16 or fp32")
         if self.optimizer not in OPTIMIZERS or not (0 < self.muon_rate <= 1 and 0 <= self.weight_decay <= 10):
             raise ValueError(f"the optimizer is one of {OPTIMIZERS}, its rate lies in 0 to 1, weight decay in 0 to 10")
+        if self.decay not in DECAYS:
+            raise ValueError(f"rates decay by one of {DECAYS}")
         if not 0 < self.grid_rate <= 100 or not 0 <= self.until_psnr <= 100:
             raise ValueError("the rate of grids lies in 0 to 100, PSNR ends at 100 dB")
         if any(not 0 <= p.sparsity <= MAX_SPARSITY for p in self.phases) or not 0 <= self.prune_power <= 4:
@@ -160,11 +164,12 @@ class Recipe:
         return max(1, steps // EVALUATIONS, round(EPOCHS_BETWEEN_EVALUATIONS * steps / self.epochs))
 
     def schedule(self, step: int, total: int) -> float:
-        """Share of the peak learning rates: linear warm-up, then half a cosine to zero."""
+        """Share of the peak learning rates: linear warm-up, then half a cosine or a line to zero."""
         warm = max(1, round(self.warmup * total))
         if step < warm:
             return (step + 1) / warm
-        return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, total - warm)))
+        gone = (step - warm) / max(1, total - warm)
+        return 1 - gone if self.decay == "linear" else 0.5 * (1 + math.cos(math.pi * gone))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types."""
@@ -218,86 +223,3 @@ def fine_tuning(recipe: Recipe) -> Recipe:
     phases = (Phase("fine-tune", 0.5), Phase("int8", 0.5, quantize="int8"))
     epochs, rate = max(1, recipe.epochs // 4), recipe.learning_rate / 2
     return replace(recipe, name=f"{recipe.name} fine-tuning", epochs=epochs, learning_rate=rate, phases=phases)
-
-
-INT8_PHASES = (Phase("fit", 0.85), Phase("float reference", 0.15, branch=True), Phase("int8", 0.15, quantize="int8"))
-
-FAST_RECIPE = Recipe("fast", epochs=100, phases=INT8_PHASES)
-"""Short budgets on any machine: L1 of pixels and of FFT coefficients, high learning rate."""
-
-WEIGHT_PHASES = tuple(replace(p, quantize="weights") if p.quantize == "int8" else p for p in INT8_PHASES)
-
-EDGE_RECIPE = replace(
-    FAST_RECIPE,
-    name="edge",
-    epochs=60,
-    phases=WEIGHT_PHASES,
-    optimizer="muon",
-    learning_rate=1e-2,
-    muon_rate=2e-2,
-)
-"""Muon for hidden matrices, Adam for the rest. Its tail imitates integer weights only: learning with rounded
-activations costs a network with SiLU 0.3 dB, mixed precision in the exporter half of that."""
-
-NERV_RECIPE = Recipe(
-    "nerv",
-    epochs=300,
-    phases=INT8_PHASES,
-    loss="l1_ssim",
-    alpha=0.7,
-    learning_rate=5e-4,
-    warmup=0.2,
-    betas=(0.5, 0.999),
-)
-"""The NeRV paper's training (batch 1, Adam, L1 + SSIM), with the quantization-aware tail added."""
-
-HNERV_RECIPE = Recipe(
-    "hnerv",
-    epochs=300,
-    phases=INT8_PHASES,
-    batch_size=2,
-    loss="l2",
-    learning_rate=1e-3,
-    warmup=0.1,
-    betas=(0.9, 0.999),
-)
-"""The HNeRV paper's training (batch 2, Adam, L2), with the quantization-aware tail added."""
-
-HINERV_RECIPE = Recipe(
-    "hinerv",
-    epochs=300,
-    phases=INT8_PHASES,
-    loss="l1_msssim",
-    alpha=0.7,
-    learning_rate=2e-3,
-    warmup=0.1,
-    betas=(0.9, 0.999),
-)
-"""The HiNeRV paper's training (Adam, L1 + MS-SSIM of 5 taps), frame by frame, with our quantization-aware tail.
-
-The paper draws patches (`--set patch=80` at 1280x720, 120 at 1920x1080), 144 a step: one frame's worth of pixels, which
-is what batch size 1 means here too. It scales the rate with the share of a frame that a step sees, so there it is 2e-3
-as here; nothing scales it here, and other batch sizes want another `--lr`.
-"""
-
-
-SIREN_RECIPE = Recipe(
-    "siren",
-    epochs=300,
-    phases=INT8_PHASES,
-    batch_size=1 << 12,
-    loss="l2",
-    learning_rate=2e-3,
-    warmup=0.02,
-    betas=(0.9, 0.999),
-    bias_bits=14,
-    dtype="fp32",  # the argument of a sine spans many turns
-)
-"""Networks of coordinates (Sitzmann et al. 2020: Adam, L2 of pixels drawn at random), in batches of 2^12 pixels."""
-
-NERF_RECIPE = replace(SIREN_RECIPE, name="nerf", learning_rate=1e-2, dtype="")
-"""The same for ReLU and encoded coordinates, which bear a higher rate and 16-bit floats."""
-
-RECIPES = {
-    r.name: r for r in (EDGE_RECIPE, FAST_RECIPE, NERV_RECIPE, HNERV_RECIPE, HINERV_RECIPE, SIREN_RECIPE, NERF_RECIPE)
-}

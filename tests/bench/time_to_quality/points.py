@@ -13,7 +13,7 @@ from inr_runtime.files import replacing
 from inr_train import Clip, fit
 from inr_train.models import build_model, count_macs
 from inr_train.presets import PRESETS
-from inr_train.recipe import EDGE_RECIPE
+from inr_train.recipes import EDGE_RECIPE
 
 
 @dataclass(frozen=True)
