@@ -105,6 +105,47 @@ def test_int8_engine_gives_what_training_imitates() -> None:
     backend.close()
 
 
+CONDITIONAL = {**SMALL, "activation": "sine", "time_width": 8, "encoding_levels": 6}
+
+
+def test_a_conditional_decoder_trains_exports_and_plays(tiny_clip: Clip, tmp_path: Path) -> None:
+    checkpoint = fit(tiny_clip, "hnerv-0.35m", recipe=FAST, config=CONDITIONAL)
+    assert checkpoint.report["psnr_db"] > 15
+    scales = [w for n, w in checkpoint.weights.items() if n.startswith("affine.") and n.endswith("weight")]
+    assert len(scales) == 2
+    assert all(w.abs().max() > 0 for w in scales)
+    report = export(checkpoint, tmp_path / "v.nvb", reference=tiny_clip)
+    assert all(v.loss_db < 0.3 for v in report.verified)
+    model = checkpoint.build()
+    with open_video(tmp_path / "v.nvb", target="cpu-fp32") as video, torch.no_grad():
+        for moment in (1.0, 2.5):
+            played = video.at(moment / 25, interpolate=True).pixels.astype(int)
+            expected = model([moment])[0].clamp(0, 1).permute(1, 2, 0).numpy() * 255
+            assert np.abs(played - expected).mean() < 2
+
+
+def test_a_conditional_decoder_begins_as_one_that_knows_no_time() -> None:
+    torch.manual_seed(2)
+    model = HNeRV(HNeRVConfig(24, 40, 6, **CONDITIONAL))
+    plain = HNeRV(dataclasses.replace(model.config, time_width=0))
+    plain.load_state_dict({n: w for n, w in model.state_dict().items() if not n.startswith(("time.", "affine."))})
+    torch.testing.assert_close(model([1.0, 4.0]), plain([1.0, 4.0]))
+
+
+@pytest.mark.parametrize("size", [(180, 320), (640, 1280), (720, 1280)])
+def test_boost_has_the_parameters_of_its_name(size: tuple[int, int]) -> None:
+    model = meta_model("hnerv", PRESETS["hnerv-boost-1.5m"].config(*size, 132))
+    assert count_parameters(model) == pytest.approx(1.5e6, rel=0.03)
+    if size == (720, 1280):
+        assert model.get_parameter("embeddings").shape[2:] == (9, 16)
+
+
+@pytest.mark.parametrize("field", [{"activation": "relu"}, {"time_width": -1}, {"encoding_levels": 0}])
+def test_contradictions_are_refused(field: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=r"activation|time"):
+        HNeRVConfig(24, 40, 6, **{**CONDITIONAL, **field})
+
+
 @pytest.fixture(scope="module")
 def trained(tiny_clip: Clip) -> Checkpoint:
     return fit(tiny_clip, "hnerv-0.35m", recipe=FAST, config=SMALL)

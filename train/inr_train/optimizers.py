@@ -18,7 +18,6 @@ from inr_train.recipe import Recipe
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 """Coefficients of the iteration that takes singular values to about 1 (Jordan et al. 2024)."""
 ITERATIONS = 5
-MOMENTUM = 0.95
 LEAST_SIDE = 8
 """Rows and columns that a matrix needs: there is little to orthogonalize in smaller ones."""
 
@@ -44,9 +43,13 @@ class Muon(torch.optim.Optimizer):
     """
 
     def __init__(
-        self, params: Iterable[Tensor] | Iterable[dict[str, Any]], lr: float, weight_decay: float = 0.0
+        self,
+        params: Iterable[Tensor] | Iterable[dict[str, Any]],
+        lr: float,
+        weight_decay: float = 0.0,
+        momentum: float = 0.95,
     ) -> None:
-        super().__init__(params, {"lr": lr, "weight_decay": weight_decay})
+        super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
@@ -57,16 +60,17 @@ class Muon(torch.optim.Optimizer):
                 if p.grad is not None:
                     alike.setdefault((p.shape[0], p.numel() // p.shape[0]), []).append(p)
             for shape, weights in alike.items():
-                self._move(weights, shape, group["lr"], group["weight_decay"])
+                self._move(weights, shape, group)
 
-    def _move(self, weights: Sequence[Tensor], shape: tuple[int, ...], lr: float, decay: float) -> None:
+    def _move(self, weights: Sequence[Tensor], shape: tuple[int, ...], group: Mapping[str, Any]) -> None:
+        lr, decay, momentum = group["lr"], group["weight_decay"], group["momentum"]
         for p in weights:
             if "momentum" not in self.state[p]:
                 self.state[p]["momentum"] = torch.zeros_like(p)
         momenta = [self.state[p]["momentum"] for p in weights]
         gradients = [p.grad for p in weights if p.grad is not None]
-        torch._foreach_lerp_(momenta, gradients, 1 - MOMENTUM)
-        nesterov = torch._foreach_lerp(gradients, momenta, MOMENTUM)
+        torch._foreach_lerp_(momenta, gradients, 1 - momentum)
+        nesterov = torch._foreach_lerp(gradients, momenta, momentum)
         moves = orthogonalized(torch.stack([n.reshape(shape) for n in nesterov])).unbind()
         if decay:
             torch._foreach_mul_(list(weights), 1 - lr * decay)
@@ -135,7 +139,8 @@ def make_optimizer(model: VideoModel, network: nn.Module, recipe: Recipe, before
     adam = [{"params": p, "peak": peak} for p, peak in groups if p]
     parts: list[torch.optim.Optimizer] = [torch.optim.Adam(adam, lr=rate, betas=recipe.betas, fused=True)]
     if matrices:
-        parts.append(Muon([{"params": matrices, "peak": recipe.muon_rate}], recipe.muon_rate, recipe.weight_decay))
+        rates = (recipe.muon_rate, recipe.weight_decay, recipe.muon_momentum)
+        parts.append(Muon([{"params": matrices, "peak": recipe.muon_rate}], *rates))
     made = Together(parts)
     if before is not None:
         _carry_over(before, made)

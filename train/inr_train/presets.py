@@ -75,6 +75,17 @@ def _hnerv(parameters: int) -> Callable[[int, int, int], HNeRVConfig]:
     return config
 
 
+def _conditional_hnerv(parameters: int) -> Callable[[int, int, int], HNeRVConfig]:
+    """As Boosting-NeRV has it on frames of 1280x720: strides 5 2 2 2 2, so embeddings of 9x16."""
+
+    def config(height: int, width: int, frames: int) -> HNeRVConfig:
+        strides, _, _ = solve_strides(height, width)
+        shape = HNeRVConfig(height, width, frames, strides, activation="sine", time_width=32)
+        return replace(shape, channels=solve_channels(parameters, shape))
+
+    return config
+
+
 def _siren(parameters: int, depth: int) -> Callable[[int, int, int], SirenConfig]:
     def config(height: int, width: int, frames: int) -> SirenConfig:
         shape = SirenConfig(height, width, frames, depth=depth)
@@ -112,6 +123,7 @@ PRESETS: dict[str, Preset] = {
         Preset("hnerv-0.75m", "hnerv", _hnerv(750_000), HNERV_RECIPE),
         Preset("hnerv-1.5m", "hnerv", _hnerv(1_500_000), HNERV_RECIPE),
         Preset("hnerv-3m", "hnerv", _hnerv(3_000_000), HNERV_RECIPE),
+        Preset("hnerv-boost-1.5m", "hnerv", _conditional_hnerv(1_500_000), EDGE_RECIPE),
         *(Preset(name, "hinerv", config, HINERV_RECIPE) for name, config in HINERV_CONFIGS.items()),
         Preset("siren-xs", "siren", _siren(20_000, 4), SIREN_RECIPE),
         Preset("siren-s", "siren", _siren(3_200_000, 5), _wide(SIREN_RECIPE, 2e-4)),

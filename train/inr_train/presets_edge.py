@@ -31,6 +31,6 @@ def edge_config(
 
 EDGE_CONFIGS = {
     "edge-5": edge_config(32, 6, 48, (8, 2, 1)),
-    "edge-10": edge_config(48, 6, 64, (8, 2, 1)),
+    "edge-10": edge_config(48, 6, 64, (6, 2, 1)),
     "edge-20": edge_config(64, 7, 96, (12, 2, 1)),
 }

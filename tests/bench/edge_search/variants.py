@@ -30,16 +30,20 @@ VARIANTS = (
     Variant("shape", "5x5 kernels, 3 convolutions", {"kernel": 5, "depths": (1, 2), "widths": (48, 44)}),
     Variant("shape", "depthwise", {"block": "depthwise", "widths": (64, 64), "depths": (1, 7)}),
     Variant("grids", "the coarsest only", {"grid_rows": (9,), "grid_channels": (8,), "grid_strides": (1,)}),
-    Variant("grids", "half the channels", {"grid_channels": (4, 1, 1)}),
-    Variant("grids", "twice the channels", {"grid_channels": (16, 4, 2)}),
+    Variant("grids", "half the channels", {"grid_channels": (3, 1, 1)}),
+    Variant("grids", "twice the channels", {"grid_channels": (12, 4, 2)}),
     Variant(
-        "grids", "every second frame, twice the channels", {"grid_channels": (16, 2, 1), "grid_strides": (2, 4, 16)}
+        "grids", "every second frame, twice the channels", {"grid_channels": (12, 2, 1), "grid_strides": (2, 4, 16)}
     ),
     Variant("grids", "denser in time", {"grid_strides": (1, 2, 8)}),
     Variant("modulation", "16 numbers a frame scale and shift each stage", {"modulation": 16}),
     Variant("training", "Adam, best of three rates", recipe={"optimizer": "adam", "learning_rate": 5e-3}),
     Variant("training", "Muon at half the rate", recipe={"muon_rate": 1e-2}),
     Variant("training", "Muon at twice the rate", recipe={"muon_rate": 4e-2}),
+    Variant("training", "Muon with momentum 0.95", recipe={"muon_momentum": 0.95}),
+    Variant("training", "grids at the rate of the rest", recipe={"grid_rate": 1.0}),
+    Variant("training", "cosine decay", recipe={"decay": "cosine"}),
+    Variant("training", "L1 + FFT loss", recipe={"alpha": 0.3}),
     Variant("training", "L1 loss", recipe={"loss": "l1"}),
     Variant("training", "L2 loss", recipe={"loss": "l2"}),
     Variant("training", "L1 + SSIM loss", recipe={"loss": "l1_ssim", "alpha": 0.7}),

@@ -112,7 +112,7 @@ class Edge(VideoModel):
 
     name = "edge"
     config_type = EdgeConfig
-    edges = ("enter.", "head.", "modulate.")
+    edges = ("modulate.",)
 
     def __init__(self, config: EdgeConfig) -> None:
         super().__init__(config)

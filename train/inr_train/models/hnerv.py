@@ -5,13 +5,16 @@
 
 Kernels grow (1, 3, 5, 5, 5) and widths shrink slowly (by 1.2 a stage), so parameters are spread over the stages evenly.
 The activation stands before the shuffle, with which it commutes. Between frames the embeddings are blended.
+
+A conditional decoder (Boosting-NeRV, Zhang et al. 2024) also knows the time: its encoding gives every stage a scale
+and a shift of its channels, before a sine.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +27,7 @@ from inr_train.models.convnext import ConvNeXtEncoder
 from inr_train.models.picture import OUTPUTS, cut, start_grey, to_picture
 
 ENCODE_BATCH = 8
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"gelu": F.gelu, "sine": torch.sin}
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,8 @@ class HNeRVConfig:
     off. embedding: channels d of the embedding. channels: C0, the decoder's first width. reduction: a stage's width is
     the one before divided by this, at least `lower_width`. kernels: of the first stages, the last one for all that
     follow. encoder_width: of all stages of the encoder but the last. output: tanh (its half plus a half), sigmoid or
-    linear. Raises `ValueError` on contradictions.
+    linear. activation: gelu or sine. time_width: hidden units between the encoding of time and the stages' scales and
+    shifts, 0 for none of these. Raises `ValueError` on contradictions.
     """
 
     height: int
@@ -48,6 +53,10 @@ class HNeRVConfig:
     kernels: tuple[int, ...] = (1, 3, 5)
     encoder_width: int = 64
     output: str = "tanh"
+    activation: str = "gelu"
+    time_width: int = 0
+    encoding_base: float = 1.25
+    encoding_levels: int = 80
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "strides", tuple(self.strides))
@@ -60,6 +69,10 @@ class HNeRVConfig:
             raise ValueError("there are 1 to 16 strides, and kernels are odd")
         if not 1 <= self.reduction <= 16 or self.output not in OUTPUTS:
             raise ValueError("the reduction lies in 1 to 16, the output is tanh, sigmoid or linear")
+        if self.activation not in ACTIVATIONS or not 0 <= self.time_width <= 1 << 12:
+            raise ValueError("the activation is gelu or sine, the time has at most 4096 hidden units")
+        if not 1 <= self.encoding_levels <= 1024 or not 1 <= self.encoding_base <= 1024:
+            raise ValueError("the encoding of time has 1 to 1024 levels, its base lies in 1 to 1024")
 
     @property
     def base(self) -> tuple[int, int]:
@@ -86,6 +99,7 @@ class HNeRV(VideoModel):
 
     name = "hnerv"
     config_type = HNeRVConfig
+    edges = ("stem.", "head.", "time.", "affine.")
 
     def __init__(self, config: HNeRVConfig) -> None:
         super().__init__(config)
@@ -97,28 +111,41 @@ class HNeRV(VideoModel):
             for (a, b), s, k in zip(itertools.pairwise(widths), config.strides, config.stage_kernels, strict=True)
         )
         self.head = nn.Conv2d(widths[-1], 3, 3, padding=1)
+        if config.time_width:
+            self.time = nn.Conv2d(2 * config.encoding_levels, config.time_width, 1)
+            self.affine = nn.ModuleList(nn.Conv2d(config.time_width, 2 * width, 1) for width in widths[1:])
+            for parameter in self.affine.parameters():
+                nn.init.zeros_(parameter)
         self.encoder: ConvNeXtEncoder | None = None
         start_grey(self.head, config.output)
 
     @property
     def time_inputs(self) -> tuple[TimeInput, ...]:
-        """The embedding; between two frames a blend of theirs."""
-        return (TimeInput("lerp", self.config.frames, grid="embeddings"),)
+        """The embedding, between two frames a blend of theirs; and the encoded time of a conditional decoder."""
+        c: HNeRVConfig = self.config
+        embedding = TimeInput("lerp", c.frames, grid="embeddings")
+        time = TimeInput("encoding", c.frames, base=c.encoding_base, levels=c.encoding_levels)
+        return (embedding, time) if c.time_width else (embedding,)
 
     def decode(self, *inputs: Tensor) -> Tensor:
-        """(B, d, h, w) to (B, 3, H, W)."""
+        """(B, d, h, w), and perhaps (B, 2 levels, 1, 1), to (B, 3, H, W)."""
         c: HNeRVConfig = self.config
-        x = F.gelu(self.stem(inputs[0]))
-        for block, stride in zip(self.blocks, c.strides, strict=True):
-            x = F.gelu(block(x))
+        activation = ACTIVATIONS[c.activation]
+        x = activation(self.stem(inputs[0]))
+        moment = F.gelu(self.time(inputs[1])) if c.time_width else None
+        for stage, (block, stride) in enumerate(zip(self.blocks, c.strides, strict=True)):
+            x = block(x) if moment is not None else activation(block(x))
             x = F.pixel_shuffle(x, stride) if stride > 1 else x
+            if moment is not None:
+                change = self.affine[stage](moment)
+                x = activation(x + x * change[:, : x.shape[1]] + change[:, x.shape[1] :])
         return cut(to_picture(self.head(x), c.output), c.height, c.width)
 
     def forward(self, times: Sequence[float], frames: Tensor | None = None) -> Tensor:
         """RGB (B, 3, H, W): while there is an encoder from its embeddings of `frames`, else from those of the file."""
         if self.encoder is None or frames is None:
             return super().forward(times)
-        return self.decode(self._encode(frames))
+        return self.decode(self._encode(frames), *self.sample(times)[1:])
 
     def prepare(self) -> None:
         """Add the encoder."""
@@ -160,11 +187,13 @@ def solve_channels(parameters: int, config: HNeRVConfig) -> int:
     """C0 for a wanted number of transmitted parameters, as HNeRV's code finds it.
 
     The larger root of a x^2 + b x = parameters - embeddings, where a counts the stages' convolutions without rounding
-    and lower bound, and b is the 1x1 convolution's, nine times too large as in the code.
+    and lower bound, and b is the 1x1 convolution's, nine times too large as in the code; that of time is ours.
     """
     q = 1 / config.reduction
     kernels = config.stage_kernels
     a = q * sum(q ** (2 * i) * s * s * k * k for i, (s, k) in enumerate(zip(config.strides, kernels, strict=True)))
-    b = 9 * config.embedding
+    b = 9.0 * config.embedding
     left = parameters - config.frames * config.embedding * math.prod(config.base)
+    left -= config.time_width * (2 * config.encoding_levels + 1) if config.time_width else 0
+    b += 2 * (config.time_width + 1) * sum(q**i for i in range(1, len(config.strides) + 1)) if config.time_width else 0
     return max(1, int((-b + math.sqrt(b * b + 4 * a * max(left, 0))) / (2 * a)))
