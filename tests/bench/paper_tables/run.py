@@ -42,6 +42,7 @@ class Protocol:
     """reduced: another network, clip and number of epochs; its numbers show directions only.
 
     read: decodes the clip, which is asked for only where something is left to do. sequence: its name, of a dataset.
+    epochs: of the reduced protocol.
     """
 
     read: Callable[[], Clip]
@@ -50,6 +51,7 @@ class Protocol:
     threads: int
     work: Path
     sequence: str = ""
+    epochs: int = REDUCED_EPOCHS
 
 
 def measure(row: Row, seed: int, protocol: Protocol, deadline: float) -> dict[str, Any] | None:
@@ -70,6 +72,7 @@ def measure(row: Row, seed: int, protocol: Protocol, deadline: float) -> dict[st
 
 def _path(row: Row, seed: int, protocol: Protocol) -> Path:
     kind = "reduced" if protocol.reduced else "full"
+    kind += f"-{protocol.epochs}" if protocol.epochs != REDUCED_EPOCHS else ""
     text = "-".join(filter(None, (row.table, row.name, protocol.sequence)))
     return protocol.work / f"{kind}-{''.join(c if c.isalnum() or c in '-.' else '_' for c in text)}-{seed}.json"
 
@@ -81,7 +84,7 @@ def recipe_of(row: Row, protocol: Protocol) -> Recipe:
         return tuning_recipe(trained, row.tuning) if row.tuning.noise else replace(trained, weight_bits=row.tuning.bits)
     recipe = replace(preset_named(row.preset).recipe, epochs=row.epochs, **row.recipe)
     if protocol.reduced:
-        own = {"epochs": REDUCED_EPOCHS, "learning_rate": REDUCED_RATE}
+        own = {"epochs": protocol.epochs, "learning_rate": REDUCED_RATE}
         recipe = replace(recipe, **{**own, **row.reduced_recipe})
     if protocol.device == "cpu" and recipe.dtype == "":
         recipe = replace(recipe, dtype="bf16")
