@@ -6,16 +6,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich import box
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from inr_runtime.cli import megabytes
+from inr_runtime.console import PipedConsole
 
 
 def show_info(facts: Mapping[str, Any]) -> None:
     """Print what `inspect.describe` found: the file, and the tensors of its first segment."""
-    console = Console(highlight=False)
+    console = PipedConsole()
     console.print(_file_table(facts))
     if len(facts["segments"]) > 1:
         console.print(_segment_table(facts["segments"]))
@@ -29,12 +29,12 @@ def show_backends(rows: Sequence[Mapping[str, Any]]) -> None:
     for row in rows:
         words = row["reason"] or row.get("plays") or row["device"]
         table.add_row(row["backend"], row["version"] or "not here", escape(words))
-    Console(highlight=False).print(table)
+    PipedConsole().print(table)
 
 
 def show_profile(facts: Mapping[str, Any]) -> None:
     """Print what `profile.profile` measured: types of operators, then the operators that take 1 % or more."""
-    console = Console(highlight=False)
+    console = PipedConsole()
     operators = _table("operator", "ms", "share", "count", right=(1, 2, 3))
     for row in facts["operators"]:
         if row["share"] >= 0.001:

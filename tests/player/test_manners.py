@@ -134,6 +134,15 @@ def test_a_reader_that_goes_away_ends_it_in_silence(long_nvb: Path, arguments: l
     assert process.returncode == 141
 
 
+def test_tables_for_a_reader_that_is_gone_end_in_silence(tiny_nvb: Path) -> None:
+    with start_play(tiny_nvb, "--info") as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 141
+
+
 @pytest.mark.parametrize("name", ["out.mp4", "out.y4m", "frames/%05d.png"])
 def test_ctrl_c_leaves_nothing_behind(long_nvb: Path, tmp_path: Path, name: str) -> None:
     with start_play(long_nvb, "-o", tmp_path / name) as process:

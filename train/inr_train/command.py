@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from inr_runtime.cli import StatusLine, clock, common_options, megabytes, print_json, say
+from inr_runtime.console import PipedConsole
 from inr_runtime.errors import InrError, UsageError
 from inr_runtime.files import check_output
 from inr_runtime.media import parse_size
@@ -271,6 +271,5 @@ def _list_presets(size: str | None, frames: int | None, as_json: bool) -> None:
             megabytes(row["bytes_int8_estimate"]),
         )
         table.add_row(row["preset"], row["family"], f"{row['parameters']:,}", *numbers)
-    console = Console(width=100)
-    console.print(table)
+    PipedConsole(width=100).print(table)
     say(f"at {width}x{height}, {frames or 132} frames; auto takes the first that suits the frame size")

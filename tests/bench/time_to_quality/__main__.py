@@ -63,9 +63,10 @@ def main(
         size_of = f"{clip.info.width}x{clip.info.height}"
         protocol = (
             f"{len(clip)} frames of {size_of} of {Path(clip.source).name}; each point a run with that time budget, its "
-            "start-up inside. psnr_float_db: as many steps without quantization. psnr_db: the file as played by "
-            "cpu-int8, all frames. bytes: the file without optional text. recipe: the paper's with its own learning "
-            "rate or a multiple of it, or ours (that of the edge presets, chosen on this clip) for every network."
+            "start-up inside. psnr_float_db: as many steps without quantization. psnr_db: the file as played, "
+            "integer weights and float activations, all frames. bytes: the file without optional text. recipe: the "
+            "paper's with its own learning rate or a multiple of it (edge: NeRV's), or ours (that of the edge presets, "
+            "chosen on this clip) for every network."
         )
         path = write_results("time_to_quality", protocol, rows)
         draw(rows, path.parent)

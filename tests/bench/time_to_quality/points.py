@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,17 @@ from inr_train.recipes import EDGE_RECIPE
 
 @dataclass(frozen=True)
 class Point:
-    """recipe: `paper` (the preset's own, which for Edge is ours) or `ours`. rate: times the recipe's learning rates."""
+    """recipe: `paper` (the preset's own; for Edge, which has no paper, NeRV's) or `ours` (that of the edge presets).
+
+    rate: times the recipe's learning rates. change: what differs in the network, in words and as fields of its config.
+    """
 
     preset: str
     recipe: str
     rate: float = 1.0
     bits: int = 8
+    change: str = ""
+    config: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -34,26 +40,26 @@ class Point:
     def label(self) -> str:
         """The recipe, with what is changed in it."""
         rate = f" x{self.rate:g}" if self.rate != 1 else ""
-        return self.recipe + rate + (f", {self.bits} bits" if self.bits != 8 else "")
+        bits = f"{self.bits} bits" if self.bits != 8 else ""
+        return ", ".join(filter(None, (self.recipe + rate, bits, self.change)))
 
 
 POINTS = (
     Point("edge-5", "ours"),
     Point("edge-10", "ours"),
-    Point("edge-10", "paper", 10.0),
+    Point("edge-10", "paper", 4.0),
     Point("edge-20", "ours"),
     Point("nerv-s", "paper"),
     Point("nerv-s", "paper", 4.0),
     Point("nerv-s", "ours"),
     Point("nerv-s", "ours", bits=6),
     Point("hnerv-0.35m", "paper"),
-    Point("hnerv-0.35m", "paper", 4.0),
     Point("hnerv-0.35m", "ours"),
+    Point("hnerv-0.35m", "ours", change="conditional", config={"activation": "sine", "time_width": 32}),
     Point("hinerv-bunny-xxs", "paper"),
-    Point("hinerv-bunny-xxs", "paper", 4.0),
     Point("hinerv-bunny-xxs", "ours"),
 )
-"""Each architecture with both recipes; for Edge, which has no paper, `paper` is NeRV's."""
+"""Each architecture with both recipes."""
 
 
 def measured(point: Point, clip: Clip, minutes: float, seed: int, work: Path, given: dict[str, Any]) -> dict[str, Any]:
@@ -71,9 +77,10 @@ def measured(point: Point, clip: Clip, minutes: float, seed: int, work: Path, gi
     rates = {k: getattr(recipe, k) * point.rate for k in ("learning_rate", "muon_rate")}
     recipe = replace(recipe, weight_bits=point.bits, **rates)
     begin = time.monotonic()
-    checkpoint = fit(clip, point.preset, recipe=recipe, seconds=60 * minutes, seed=seed, **given)
+    options = {"recipe": recipe, "config": point.config, "quantize": "weights", "seed": seed, **given}
+    checkpoint = fit(clip, point.preset, seconds=60 * minutes, **options)
     seconds = time.monotonic() - begin
-    report = export(checkpoint, path.with_suffix(".nvb"), reference=clip, max_loss_db=100.0, overwrite=True)
+    report = export(checkpoint, path.with_suffix(".nvb"), reference=clip, max_loss_db=100.0, int8=False, overwrite=True)
     result = {
         "model": point.preset,
         "recipe": point.label,

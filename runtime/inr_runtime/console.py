@@ -1,0 +1,18 @@
+"""Where tables for people are printed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+
+
+class PipedConsole(Console):
+    """A console on stdout that leaves a closed pipe to `cli.run_command`, and its exit code with it."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(highlight=False, **options)
+
+    def on_broken_pipe(self) -> None:
+        """Raise `BrokenPipeError` on."""
+        raise BrokenPipeError

@@ -1,0 +1,60 @@
+"""The documentation's table of quality against training time."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+HEADINGS = (
+    "minutes",
+    "preset",
+    "recipe",
+    "float model",
+    "file as played",
+    "bytes",
+    "parameters",
+    "kMAC a pixel",
+    "epochs",
+)
+
+
+def time_table(records: Iterable[Mapping[str, Any]]) -> str:
+    """Every preset and recipe at each time, best first; means over seeds with their range."""
+    lines = []
+    for record in records:
+        groups: dict[tuple[float, str, str], list[dict[str, Any]]] = {}
+        for r in record["rows"]:
+            groups.setdefault((r["minutes"], r["model"], r["recipe"]), []).append(r)
+        lines += [
+            f"{record['hardware']}, {record['cores']} cores, commit {record['commit']}, {record['date']}: "
+            f"{record['protocol']}",
+            "",
+            f"| {' | '.join(HEADINGS)} |",
+            "|--:|---|---|--:|--:|--:|--:|--:|--:|",
+        ]
+        for (minutes, preset, recipe), rows in sorted(groups.items(), key=lambda g: (g[0][0], -_mean(g[1], "psnr_db"))):
+            cells = [
+                f"{minutes:g}",
+                preset,
+                recipe,
+                _decibels(rows, "psnr_float_db"),
+                _decibels(rows, "psnr_db"),
+                f"{_mean(rows, 'bytes'):,.0f}",
+                f"{rows[0]['parameters']:,}",
+                f"{rows[0]['kmac_per_pixel']:.1f}",
+                f"{_mean(rows, 'epochs'):.1f}",
+            ]
+            lines.append(f"| {' | '.join(cells)} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _decibels(rows: list[dict[str, Any]], key: str) -> str:
+    values = [r[key] for r in rows]
+    spread = f" ({min(values):.2f} to {max(values):.2f})" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.2f} dB{spread}"
+
+
+def _mean(rows: Iterable[Mapping[str, Any]], key: str) -> float:
+    return statistics.mean(r[key] for r in rows)
