@@ -6,7 +6,7 @@ import pytest
 import torch
 from pytorch_msssim import ms_ssim
 
-from inr_train.losses import LOSSES, least_side
+from inr_train.losses import LOSSES, fft_l1, least_side
 
 
 @pytest.mark.parametrize("name", sorted(LOSSES))
@@ -32,3 +32,16 @@ def test_ms_ssim_has_windows_of_five_taps() -> None:
     mixed = float(LOSSES["l1_msssim"](0.7)(a, b))
     assert mixed == pytest.approx(0.7 * float(LOSSES["l1"](0.0)(a, b)) + 0.3 * multi_scale, rel=1e-5)
     assert least_side("l1_msssim") == 65
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 2), (5, 4), (4, 7), (9, 16), (90, 160)])
+def test_the_gradient_of_the_fourier_loss_is_autograds(size: tuple[int, int]) -> None:
+    a, b = torch.rand(2, 2, 3, *size, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    a.requires_grad_()
+    reference = torch.fft.rfft2(a - b, norm="ortho").abs().mean()
+    (expected,) = torch.autograd.grad(reference, a)
+    loss = fft_l1(a, b)
+    (found,) = torch.autograd.grad(3 * loss, a)
+    torch.testing.assert_close(loss, reference)
+    torch.testing.assert_close(found, 3 * expected)
+    assert not torch.autograd.grad(fft_l1(a, a.detach()), a)[0].any()

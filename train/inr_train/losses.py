@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from pytorch_msssim import ms_ssim, ssim
@@ -35,8 +36,30 @@ def one_minus_ms_ssim(prediction: Tensor, target: Tensor) -> Tensor:
 
 def fft_l1(prediction: Tensor, target: Tensor) -> Tensor:
     """Mean magnitude of the difference's orthonormal 2-D Fourier coefficients (as in Boosting-NeRV's loss)."""
-    spectrum: Tensor = torch.fft.rfft2(prediction - target, norm="ortho")
-    return spectrum.abs().mean()
+    result: Tensor = _MeanMagnitude.apply(prediction - target)  # type: ignore[no-untyped-call]
+    return result
+
+
+class _MeanMagnitude(torch.autograd.Function):
+    """Of the half spectrum. Its gradient is a real inverse transform, half the work of what autograd does."""
+
+    @staticmethod
+    def forward(ctx: Any, difference: Tensor) -> Tensor:
+        spectrum = torch.fft.rfft2(difference, norm="ortho")
+        magnitude = spectrum.abs()
+        ctx.save_for_backward(spectrum, magnitude)
+        ctx.size = difference.shape[-2:]
+        mean: Tensor = magnitude.mean()
+        return mean
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        spectrum, magnitude = ctx.saved_tensors
+        direction = spectrum / magnitude.clamp_min(1e-30)
+        # irfft2 counts columns that stand for a conjugated pair twice.
+        direction[..., 1 : (ctx.size[1] + 1) // 2] *= 0.5
+        result: Tensor = torch.fft.irfft2(direction, s=ctx.size, norm="ortho") * (gradient / magnitude.numel())
+        return result
 
 
 def _mix(first: Loss, second: Loss) -> Callable[[float], Loss]:

@@ -18,21 +18,31 @@ from inr_train.recipe import Recipe
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 """Coefficients of the iteration that takes singular values to about 1 (Jordan et al. 2024)."""
 ITERATIONS = 5
+MOMENTUM = 0.95
 LEAST_SIDE = 8
 """Rows and columns that a matrix needs: there is little to orthogonalize in smaller ones."""
 
 
 @torch.no_grad()
 def orthogonalized(matrices: Tensor) -> Tensor:
-    """Matrices (n, rows, columns) with singular values near 1 and their own singular vectors; zeros stay zeros."""
+    """Matrices (n, rows, columns) with singular values near 1 and their own singular vectors; zeros stay zeros.
+
+    Every iteration multiplies by a polynomial of x x^T, so they are done on that smaller square matrix alone.
+    """
     a, b, c = NEWTON_SCHULZ
     tall = matrices.shape[-2] > matrices.shape[-1]
     x = matrices.mT if tall else matrices
     x = x / x.norm(dim=(-2, -1), keepdim=True).clamp_min(1e-12)
-    for _ in range(ITERATIONS):
-        square = x @ x.mT
-        x = torch.baddbmm(x, torch.baddbmm(square, square, square, beta=b, alpha=c), x, beta=a)
-    return x.mT if tall else x
+    square = x @ x.mT
+    product = torch.eye(square.shape[-1], dtype=x.dtype, device=x.device).expand_as(square)
+    for i in range(ITERATIONS):
+        factor = torch.baddbmm(square, square, square, beta=b, alpha=c)
+        product = torch.baddbmm(product, factor, product, beta=a)
+        if i + 1 < ITERATIONS:
+            root = torch.baddbmm(square, factor, square, beta=a)
+            square = torch.baddbmm(root, root, factor, beta=a)
+    result: Tensor = product @ x
+    return result.mT if tall else result
 
 
 class Muon(torch.optim.Optimizer):
@@ -47,9 +57,8 @@ class Muon(torch.optim.Optimizer):
         params: Iterable[Tensor] | Iterable[dict[str, Any]],
         lr: float,
         weight_decay: float = 0.0,
-        momentum: float = 0.95,
     ) -> None:
-        super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
+        super().__init__(params, {"lr": lr, "weight_decay": weight_decay})
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
@@ -63,14 +72,14 @@ class Muon(torch.optim.Optimizer):
                 self._move(weights, shape, group)
 
     def _move(self, weights: Sequence[Tensor], shape: tuple[int, ...], group: Mapping[str, Any]) -> None:
-        lr, decay, momentum = group["lr"], group["weight_decay"], group["momentum"]
+        lr, decay = group["lr"], group["weight_decay"]
         for p in weights:
             if "momentum" not in self.state[p]:
                 self.state[p]["momentum"] = torch.zeros_like(p)
         momenta = [self.state[p]["momentum"] for p in weights]
         gradients = [p.grad for p in weights if p.grad is not None]
-        torch._foreach_lerp_(momenta, gradients, 1 - momentum)
-        nesterov = torch._foreach_lerp(gradients, momenta, momentum)
+        torch._foreach_lerp_(momenta, gradients, 1 - MOMENTUM)
+        nesterov = torch._foreach_lerp(gradients, momenta, MOMENTUM)
         moves = orthogonalized(torch.stack([n.reshape(shape) for n in nesterov])).unbind()
         if decay:
             torch._foreach_mul_(list(weights), 1 - lr * decay)
@@ -139,8 +148,7 @@ def make_optimizer(model: VideoModel, network: nn.Module, recipe: Recipe, before
     adam = [{"params": p, "peak": peak} for p, peak in groups if p]
     parts: list[torch.optim.Optimizer] = [torch.optim.Adam(adam, lr=rate, betas=recipe.betas, fused=True)]
     if matrices:
-        rates = (recipe.muon_rate, recipe.weight_decay, recipe.muon_momentum)
-        parts.append(Muon([{"params": matrices, "peak": recipe.muon_rate}], *rates))
+        parts.append(Muon([{"params": matrices, "peak": recipe.muon_rate}], recipe.muon_rate, recipe.weight_decay))
     made = Together(parts)
     if before is not None:
         _carry_over(before, made)

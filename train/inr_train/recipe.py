@@ -49,15 +49,14 @@ class Recipe:
     epochs: passes over the clip, perhaps a part of one. batch_size: frames a step; of networks that learn from pixels,
     those. loss and alpha: see `losses.py`. learning_rate: peak; linear warm-up over the share `warmup` of all steps,
     then by `decay` (`cosine` or `linear`) to zero. betas: of Adam. optimizer: `adam`, or `muon` (see `optimizers.py`),
-    which moves hidden matrices by the peak muon_rate, muon_momentum and weight_decay beside Adam for the rest.
-    grid_rate: of grids, as a multiple of the learning rate. clip_norm: of the gradient. weight_bits, bias_bits: of the
-    stored integers. float_bits: of the weights of layers that compute in float everywhere, at least weight_bits; 0
-    leaves it to a measurement when quantization begins (`rounding.py`). prune_power: see `pruning.py`; 0 prunes by
-    magnitude, 0.5 adaptively. phases: shares of those that are no branches add up to 1. until_psnr: dB at which phases
-    without quantization end early, 0 for never. candidates: how many random beginnings race for being continued
-    (`race.py`). dtype: `bf16` (autocast) or `fp32`, "" to take the faster one here; threads: 0 likewise. Both, and the
-    milliseconds of a step and of an evaluation of the clip, are settled once before the first step and never measured
-    again.
+    which moves hidden matrices by the peak muon_rate and weight_decay beside Adam for the rest. grid_rate: of grids,
+    as a multiple of the learning rate. clip_norm: of the gradient. weight_bits, bias_bits: of the stored integers.
+    float_bits: of the weights of layers that compute in float everywhere, at least weight_bits; 0 leaves it to a
+    measurement when quantization begins (`rounding.py`). prune_power: see `pruning.py`; 0 prunes by magnitude, 0.5
+    adaptively. phases: shares of those that are no branches add up to 1. until_psnr: dB at which phases without
+    quantization end early, 0 for never. candidates: how many random beginnings race for being continued (`race.py`).
+    dtype: `bf16` (autocast) or `fp32`, "" to take the faster one here; threads: 0 likewise. Both, and the milliseconds
+    of a step and of an evaluation of the clip, are settled once before the first step and never measured again.
     """
 
     name: str
@@ -72,7 +71,6 @@ class Recipe:
     betas: tuple[float, float] = (0.9, 0.99)
     optimizer: str = "adam"
     muon_rate: float = 0.02
-    muon_momentum: float = 0.95
     weight_decay: float = 0.0
     grid_rate: float = 1.0
     clip_norm: float = 1.0
@@ -98,8 +96,6 @@ class Recipe:
             raise ValueError(f"dtype {self.dtype!r} is not bf16 or fp32")
         if self.optimizer not in OPTIMIZERS or not (0 < self.muon_rate <= 1 and 0 <= self.weight_decay <= 10):
             raise ValueError(f"the optimizer is one of {OPTIMIZERS}, its rate lies in 0 to 1, weight decay in 0 to 10")
-        if not 0 <= self.muon_momentum < 1:
-            raise ValueError("momentum lies in 0 to 1")
         if self.decay not in DECAYS:
             raise ValueError(f"rates decay by one of {DECAYS}")
         if not 0 < self.grid_rate <= 100 or not 0 <= self.until_psnr <= 100:

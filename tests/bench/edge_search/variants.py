@@ -40,7 +40,6 @@ VARIANTS = (
     Variant("training", "Adam, best of three rates", recipe={"optimizer": "adam", "learning_rate": 5e-3}),
     Variant("training", "Muon at half the rate", recipe={"muon_rate": 1e-2}),
     Variant("training", "Muon at twice the rate", recipe={"muon_rate": 4e-2}),
-    Variant("training", "Muon with momentum 0.95", recipe={"muon_momentum": 0.95}),
     Variant("training", "grids at the rate of the rest", recipe={"grid_rate": 1.0}),
     Variant("training", "cosine decay", recipe={"decay": "cosine"}),
     Variant("training", "L1 + FFT loss", recipe={"alpha": 0.3}),
