@@ -8,7 +8,8 @@ Engines fuse only certain patterns; this page knows which (ONNX Runtime's CPU pr
   they read and give costs the time that integers save; in ConvNeXt blocks they read the sum of all blocks before);
   of graphs that draw tiles also what reads their coordinates (256 steps are too few for a place in a picture), what
   comes before or after a sine (whose argument spans many turns), and all of a sound (8 bits are 50 dB).
-A Relu that alone follows a convolution is fused into it: only its result is quantized, with zero point 0.
+A Relu that alone follows a convolution is fused into it: only its result is quantized, with zero point 0. So is a Clip
+after a convolution, a sum or a product, if its limits hold 0 and 1: integers of a range within them saturate there.
 
 A file may keep more in float: an edge that the plan would quantize, and of which the file tells no range, is not, and
 the int8 nodes that read or make it are float nodes then. What is left of the plan follows from that alone, for the
@@ -19,7 +20,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -29,6 +30,7 @@ from inr_runtime.graph import CanonicalGraph, Node
 
 CONVOLUTIONS = frozenset({"Conv"})
 ELEMENTWISE = frozenset({"LeakyRelu", "Sigmoid", "Add", "Mul", "Concat"})
+CLIPPED = CONVOLUTIONS | {"Add", "Mul"}
 SMALL_SHARE = 1 / 500
 """Of a graph's multiply-accumulates: what a convolution of sampled inputs may cost to stay float."""
 MOVING = frozenset({"DepthToSpace", "Reshape", "Slice", "Transpose"})
@@ -39,6 +41,7 @@ Range = tuple[float, float]
 @dataclass(frozen=True)
 class Int8Plan:
     """int8: indices of nodes that run on integers. fused_relu: results of Relu nodes fused into their convolution.
+    clips: results of Clip nodes fused into the node before, which are in int8 too, with their limits.
 
     edges: every quantized edge with the edge whose range it uses (itself, or the source of moved values).
     leaky: results of LeakyRelu with (source of the input's range, alpha): their range follows (`leaky_parameters`).
@@ -47,6 +50,7 @@ class Int8Plan:
 
     int8: frozenset[int]
     fused_relu: frozenset[str]
+    clips: Mapping[str, Range]
     edges: Mapping[str, str]
     leaky: Mapping[str, tuple[str, float]]
     output_source: str | None
@@ -100,7 +104,8 @@ def macs_of_nodes(graph: CanonicalGraph, nodes: Collection[Node]) -> int:
 def _plan(graph: CanonicalGraph, kept_float: frozenset[int]) -> Int8Plan:
     int8 = _int8_nodes(graph, kept_float)
     fused = _fused_relus(graph, int8)
-    unquantized = {node.inputs[0] for node in graph.nodes if node.output in fused}
+    clips = {n.output: limits for n, limits in _clips(graph) if n.output in {graph.nodes[i].output for i in int8}}
+    unquantized = {node.inputs[0] for node in graph.nodes if node.output in fused or node.output in clips}
     edges: dict[str, str] = {}
     for i, node in enumerate(graph.nodes):
         if i in int8:
@@ -109,12 +114,16 @@ def _plan(graph: CanonicalGraph, kept_float: frozenset[int]) -> Int8Plan:
             moved = node.op in MOVING
             edges[node.output] = edges[node.inputs[0]] if moved else node.output
     edges = {name: source for name, source in edges.items() if name not in unquantized}
-    return Int8Plan(int8, fused, edges, _leaky_results(graph, int8, edges), _output_source(graph, edges))
+    return Int8Plan(int8, fused, clips, edges, _leaky_results(graph, int8, edges), _output_source(graph, edges))
 
 
 def _unranged_nodes(graph: CanonicalGraph, plan: Int8Plan, ranged: Collection[str]) -> frozenset[int]:
     """int8 nodes that read or make an edge without a range, neither its own nor the one it would share."""
-    fused_result = {node.inputs[0]: node.output for node in graph.nodes if node.output in plan.fused_relu}
+    fused_result = {
+        node.inputs[0]: node.output
+        for node in graph.nodes
+        if node.output in plan.fused_relu or node.output in plan.clips
+    }
 
     def has_range(edge: str) -> bool:
         source = plan.edges.get(edge, edge)
@@ -122,7 +131,7 @@ def _unranged_nodes(graph: CanonicalGraph, plan: Int8Plan, ranged: Collection[st
         return edge in ranged or source in ranged or before in ranged or source == plan.output_source
 
     touched = {
-        i: [*_data_inputs(graph, node), fused_result.get(node.output, node.output)]
+        i: [fused_result.get(edge, edge) for edge in (*_data_inputs(graph, node), node.output)]
         for i, node in enumerate(graph.nodes)
         if i in plan.int8
     }
@@ -152,7 +161,20 @@ def edge_parameters(plan: Int8Plan, ranges: Mapping[str, Range], edge: str) -> t
     if source in plan.leaky:
         before, alpha = plan.leaky[source]
         return leaky_parameters(*edge_parameters(plan, ranges, before), alpha)
-    return activation_parameters(ranges[source], zero_based=source in plan.fused_relu)
+    low, high = ranges[source]
+    if source in plan.clips:
+        low, high = max(low, plan.clips[source][0]), min(high, plan.clips[source][1])
+    return activation_parameters((low, high), zero_based=source in plan.fused_relu)
+
+
+def saturating(graph: CanonicalGraph, plan: Int8Plan) -> list[tuple[int, Node]]:
+    """The nodes with their indices, without fused Clips: the node before gives their result by saturating."""
+    results = {node.inputs[0]: node.output for node in graph.nodes if node.output in plan.clips}
+    return [
+        (i, replace(node, output=results.get(node.output, node.output)))
+        for i, node in enumerate(graph.nodes)
+        if node.output not in plan.clips
+    ]
 
 
 def leaky_parameters(scale: np.float32, zero: int, alpha: float) -> tuple[np.float32, int]:
@@ -180,7 +202,7 @@ def _int8_nodes(graph: CanonicalGraph, kept_float: frozenset[int]) -> frozenset[
     produced_by = {n.output: i for i, n in enumerate(graph.nodes)}
     chosen: set[int] = set()
     convolutions = _int8_convolutions(graph) - {graph.nodes[i].output for i in kept_float}
-    waiting = _feeding(graph, convolutions)
+    waiting, clips = _feeding(graph, convolutions), {node.output for node, _ in _clips(graph)}
     for i, node in enumerate(graph.nodes):
         data = _data_inputs(graph, node)
         after_int8 = bool(data) and all(produced_by.get(name) in chosen for name in data)
@@ -188,6 +210,8 @@ def _int8_nodes(graph: CanonicalGraph, kept_float: frozenset[int]) -> frozenset[
             take = node.output in convolutions
         elif node.op in ELEMENTWISE:
             take = after_int8 and len(data) == len(node.inputs)
+        elif node.op == "Clip":
+            take = after_int8 and node.output in clips
         else:
             take = node.op in MOVING and bool(data) and (after_int8 or node.output in waiting)
         if take and i not in kept_float:
@@ -243,12 +267,32 @@ def _data_inputs(graph: CanonicalGraph, node: Node) -> list[str]:
     return [name for name in node.inputs if name and not any(name in names for names in others)]
 
 
-def _fused_relus(graph: CanonicalGraph, int8: frozenset[int]) -> frozenset[str]:
-    produced_by = {n.output: i for i, n in enumerate(graph.nodes)}
+def _clips(graph: CanonicalGraph) -> list[tuple[Node, Range]]:
+    """Clip nodes that could be fused, with their limits.
+
+    They alone follow what has a range of its own, and hold 0, which every range holds, and 1, where pictures saturate.
+    """
+    readers, makers = _readers(graph), {node.output: node.op for node in graph.nodes}
+    found = []
+    for node in graph.nodes:
+        before = makers.get(node.inputs[0]) if node.op == "Clip" else None
+        if before in CLIPPED and readers[node.inputs[0]] == 1:
+            low, high = (float(graph.constants[name]) for name in node.inputs[1:])
+            found += [(node, (low, high))] if low <= 0 and high >= 1 else []
+    return found
+
+
+def _readers(graph: CanonicalGraph) -> dict[str, int]:
+    """How often each edge is read; the output counts as read."""
     readers: dict[str, int] = {graph.output: 1}
     for node in graph.nodes:
         for name in node.inputs:
             readers[name] = readers.get(name, 0) + 1
+    return readers
+
+
+def _fused_relus(graph: CanonicalGraph, int8: frozenset[int]) -> frozenset[str]:
+    produced_by, readers = {n.output: i for i, n in enumerate(graph.nodes)}, _readers(graph)
     fused = set()
     for node in graph.nodes:
         source = produced_by.get(node.inputs[0])

@@ -19,7 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 from inr_runtime.channels_last import emit
 from inr_runtime.errors import GraphError, UsageError
 from inr_runtime.graph import CanonicalGraph, Node, make_model
-from inr_runtime.int8plan import Int8Plan, Range, edge_parameters, plan_int8
+from inr_runtime.int8plan import Int8Plan, Range, edge_parameters, plan_int8, saturating
 from inr_runtime.program import Program
 from inr_runtime.rewrite import rewrite
 from inr_runtime.tensors import QuantTensor
@@ -227,6 +227,7 @@ def _lower_rewritten(builder: _Builder, plan: Int8Plan, ranges: Mapping[str, Ran
     """For ONNX Runtime: the same integers by fewer and wider operators, channels last."""
     for node in (builder.graph.nodes[i] for i in sorted(plan.int8) if builder.graph.nodes[i].op == "Conv"):
         _channel_scales(builder.weights[node.inputs[1]])  # refuses what a pass would take for something else
+    assert isinstance(builder.graph, CanonicalGraph)
     program = rewrite(Program.planned(builder.graph, builder.weights, plan, ranges))
     builder = _Builder(program, program.weights, builder.batch)
     emit(builder, program, OUTPUT, partial(_integer_weight, builder), partial(_integer_bias, builder))
@@ -235,13 +236,14 @@ def _lower_rewritten(builder: _Builder, plan: Int8Plan, ranges: Mapping[str, Ran
 
 def _lower_int8(builder: _Builder, plan: Int8Plan, ranges: Mapping[str, Range] | None) -> None:
     ranges, graph = require_ranges(plan, ranges), builder.graph
+    assert isinstance(graph, CanonicalGraph)
     scales = {e: edge_parameters(plan, ranges, e) for e in plan.edges}
     # The picture is read as integers: a dequantized copy that nobody reads would be computed all the same.
     read = {name for node in graph.nodes for name in node.inputs if name}
     read |= {graph.output} if plan.output_source is None else set()
     for name in (p.name for p in graph.inputs if p.name in plan.edges):
         _place_pair(builder, name, scales[name], name in read)
-    for i, node in enumerate(graph.nodes):
+    for i, node in saturating(graph, plan):
         if i in plan.int8:
             _place_int8(builder, node, scales)
         else:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from inr_runtime.cost import macs_of, peak_bytes, workspace_bytes
 from inr_runtime.graph import CanonicalGraph, Node, Port
-from inr_runtime.int8plan import Int8Plan, Range, edge_parameters
+from inr_runtime.int8plan import Int8Plan, Range, edge_parameters, saturating
 from inr_runtime.limits import Limits
 from inr_runtime.ops import Shape, infer_shape
 from inr_runtime.tensors import QuantTensor
@@ -51,7 +51,7 @@ class Program:
     @classmethod
     def planned(
         cls,
-        graph: CanonicalGraph | Program,
+        graph: CanonicalGraph,
         weights: Mapping[str, QuantTensor],
         plan: Int8Plan,
         ranges: Mapping[str, Range],
@@ -61,7 +61,7 @@ class Program:
         int8 = frozenset(graph.nodes[i].output for i in plan.int8) | plan.fused_relu
         return cls(
             graph.inputs,
-            graph.nodes,
+            tuple(node for _, node in saturating(graph, plan)),
             graph.constants,
             weights,
             units,

@@ -23,7 +23,7 @@ def edge_config(
         widths, depths = (*(coarse_width,) * coarse, width), (*(1,) * coarse, depth)
         rows = tuple(min(r, max(1, math.ceil(finest))) for r in GRID_ROWS)
         return EdgeConfig(
-            height, frame_width, frames, widths, depths, rows, grid_channels, GRID_STRIDES, activation="silu"
+            height, frame_width, frames, widths, depths, rows, grid_channels, GRID_STRIDES, activation="bounded_silu"
         )
 
     return config

@@ -245,6 +245,9 @@ class QuantizedModel(nn.Module):
             return {}
         low, high = torch.stack(list(self.bounds.values())).double().unbind(1)
         from_zero = torch.tensor([edge in self.plan.fused_relu for edge in self.bounds], device=low.device)
+        limits = [self.plan.clips.get(edge, (-math.inf, math.inf)) for edge in self.bounds]
+        least, most = torch.tensor(limits, dtype=low.dtype, device=low.device).unbind(1)
+        low, high = torch.maximum(low, least), torch.minimum(high, most)
         low = low.clamp(max=0.0).masked_fill(from_zero, 0.0)
         scale = ((high.clamp(min=0.0) - low) / 255.0).clamp_min(1e-30).float()
         place = -low / scale

@@ -19,6 +19,7 @@ class Variant:
 
 VARIANTS = (
     Variant("", "edge-10"),
+    Variant("activation", "SiLU without limits", {"activation": "silu"}),
     Variant("activation", "ReLU", {"activation": "relu"}),
     Variant("activation", "LeakyReLU", {"activation": "leaky_relu"}),
     Variant("activation", "GELU", {"activation": "gelu"}),
