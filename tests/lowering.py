@@ -23,7 +23,12 @@ Ranges = dict[str, tuple[float, float]]
 PADS = (("kernel_shape", (3, 3)), ("pads", (1, 1, 1, 1)))
 
 
+LIMITS = {"low": np.float32(-0.25), "high": np.float32(1.0)}
+
+
 def activation(kind: str, source: str, name: str) -> list[Node]:
+    if kind == "bounded":
+        return [Node("Clip", (source, "low", "high"), f"{name}.c"), *activation("silu", f"{name}.c", name)]
     if kind == "silu":
         return [Node("Sigmoid", (source,), f"{name}.s"), Node("Mul", (source, f"{name}.s"), name)]
     return [Node(kind, (source,), name)]
@@ -41,7 +46,8 @@ def convolutions(kind: str) -> CanonicalGraph:
     ]
     shapes = {"wa": (16, 4, 3, 3), "ba": (16,), "wb": (16, 16, 3, 3), "bb": (16,), "wc": (12, 16, 1, 1), "bc": (12,)}
     weights = [Port(name, shape) for name, shape in shapes.items()]
-    return renumber([Port("x", (1, 4, 8, 10))], weights, {}, nodes, "rgb")
+    constants = {k: np.asarray(v) for k, v in LIMITS.items()} if kind == "bounded" else {}
+    return renumber([Port("x", (1, 4, 8, 10))], weights, constants, nodes, "rgb")
 
 
 def stored(graph: CanonicalGraph, seed: int = 0) -> Weights:

@@ -56,6 +56,9 @@ def _function(g: _Growth, rng: random.Random) -> None:
     before = g.tip
     if rng.random() < 0.6:
         g.add(rng.choice(["Relu", "LeakyRelu", "Sigmoid", "Gelu", "Tanh"]), [g.tip])
+    if rng.random() < 0.3:
+        limits = rng.choice([(-1.0, 1.0), (0.0, 6.0), (-0.25, 2.0), (-3.0, 0.5), (0.125, 1.5), (1.0, -1.0)])
+        g.add("Clip", [g.tip, *(g.constant(np.float32(limit), np.float32) for limit in limits)])
     others = [number, number, before, g.some()]
     if rng.random() < 0.5:
         g.add(rng.choice(["Add", "Mul", "Sub", "Div"]), rng.sample([g.tip, rng.choice(others)], 2))

@@ -15,6 +15,7 @@ from lowering import (
     FP32,
     INT8,
     MIXTURES,
+    PADS,
     Feed,
     convolutions,
     feed_of,
@@ -29,7 +30,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from inr_runtime.errors import GraphError, UsageError
-from inr_runtime.graph import CanonicalGraph
+from inr_runtime.graph import CanonicalGraph, Node, Port, renumber
 from inr_runtime.int8plan import plan_int8
 from inr_runtime.lower import CPU_TARGETS, OUTPUT, TARGETS, lower, target_named
 from inr_runtime.sample import TimeTensor
@@ -51,7 +52,7 @@ def test_float_is_the_plain_model_rounded_to_8_bits(t: float) -> None:
     assert (frame == wanted).mean() > 0.999
 
 
-@pytest.mark.parametrize("kind", ["LeakyRelu", "Relu", "silu"])
+@pytest.mark.parametrize("kind", ["LeakyRelu", "Relu", "silu", "bounded"])
 def test_int8_runs_on_integers_from_the_input_to_the_picture(kind: str, tmp_path: Path) -> None:
     """No float convolution, no dequantization on the way: these are what costs time."""
     graph = convolutions(kind)
@@ -61,9 +62,44 @@ def test_int8_runs_on_integers_from_the_input_to_the_picture(kind: str, tmp_path
     ops = Counter(node.op_type for node in optimized(lowered, tmp_path / "optimized.onnx").node)
     assert ops["QLinearConv"] == 3
     assert ops["QuantizeLinear"] == 1
-    assert not ops.keys() & {"Conv", "FusedConv", "DequantizeLinear", "LeakyRelu", "Relu", "Sigmoid", "Mul"}
+    assert not ops.keys() & {"Conv", "FusedConv", "DequantizeLinear", "LeakyRelu", "Relu", "Sigmoid", "Mul", "Clip"}
     difference = np.abs(run(lowered, feed).astype(int) - picture(edges[graph.output]))
     assert difference.mean() < 2.5
+
+
+def after_a_convolution(op: str, low: float, high: float, readers: int = 1) -> CanonicalGraph:
+    """Clip behind a convolution, or behind the sum of two; a second reader sees what was not limited."""
+    nodes = [Node("Conv", ("x", "wa"), "a", PADS), Node("Conv", ("a", "wb"), "b", PADS)]
+    nodes += [Node("Add", ("a", "b"), "s")] if op == "Add" else []
+    source = "s" if op == "Add" else "b"
+    nodes += [Node("Clip", (source, "low", "high"), "c"), Node("Conv", ("c", "wc"), "d", PADS)]
+    nodes += [Node("Add", ("d", source), "e")] if readers > 1 else []
+    constants = {"low": np.asarray(np.float32(low)), "high": np.asarray(np.float32(high))}
+    weights = [Port("wa", (8, 4, 3, 3)), Port("wb", (8, 8, 3, 3)), Port("wc", (8, 8, 3, 3)), Port("wd", (3, 8, 1, 1))]
+    nodes += [Node("Conv", ("e" if readers > 1 else "d", "wd"), "out")]
+    return renumber([Port("x", (1, 4, 8, 10))], weights, constants, nodes, "out")
+
+
+@pytest.mark.parametrize("op", ["Conv", "Add"])
+@pytest.mark.parametrize(("low", "high", "readers", "fused"), [
+    (-0.25, 1.0, 1, True), (0.0, 6.0, 1, True), (-9.0, 9.0, 1, True),
+    (-0.25, 0.5, 1, False), (0.125, 1.0, 1, False), (1.0, -1.0, 1, False), (-0.25, 1.0, 2, False),
+])  # fmt: skip
+def test_a_clip_is_the_saturation_of_what_it_follows(
+    op: str, low: float, high: float, readers: int, fused: bool, tmp_path: Path
+) -> None:
+    graph = after_a_convolution(op, low, high, readers)
+    assert bool(plan_int8(graph).clips) == fused
+    if not low <= high:
+        return
+    weights, feed = stored(graph), feed_of(graph)
+    edges = reference(graph, weights, feed)
+    wide = dict.fromkeys(ranges_of(edges), (-4.0, 4.0))  # the clip's limits hold whatever the file says
+    lowered = lower(graph, weights, INT8, wide)
+    ops = Counter(node.op_type for node in optimized(lowered, tmp_path / "optimized.onnx").node)
+    assert ("Clip" in ops) == (not fused)
+    assert np.abs(run(lowered, feed).astype(int) - picture(edges[graph.output])).mean() < 5
+    assert np.abs(run(lower(graph, weights, FP32), feed).astype(int) - picture(edges[graph.output])).max() <= 1
 
 
 def test_what_works_on_one_position_stays_exact(tmp_path: Path) -> None:
@@ -82,7 +118,7 @@ def rows_of(values: NDArray[np.integer], scales: NDArray[np.float32]) -> list[tu
     return sorted((float(s), v.astype(np.int8).tobytes()) for s, v in zip(scales, values, strict=True))
 
 
-@pytest.mark.parametrize("kind", ["LeakyRelu", "Relu", "silu"])
+@pytest.mark.parametrize("kind", ["LeakyRelu", "Relu", "silu", "bounded"])
 def test_the_integers_that_run_are_the_integers_of_the_file(kind: str) -> None:
     graph = convolutions(kind)
     weights, edges = stored(graph), reference(graph, stored(graph), feed_of(graph))
