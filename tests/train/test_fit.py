@@ -81,19 +81,19 @@ def test_resuming_another_clip_is_refused(tiny_clip: Clip, tmp_path: Path) -> No
 
 
 def test_nan_goes_back_and_halves_the_rate(tiny_clip: Clip, monkeypatch: pytest.MonkeyPatch) -> None:
-    fit_module = sys.modules["inr_train.loop"]
-    real, calls = fit_module.train_step, []
+    step_module = sys.modules["inr_train.step"]
+    real, calls = step_module.train_step, []
 
     def sometimes_nan(*arguments: object) -> torch.Tensor:
         calls.append(1)
         return torch.tensor(float("nan")) if len(calls) == 30 else real(*arguments)
 
-    monkeypatch.setattr(fit_module, "train_step", sometimes_nan)
+    monkeypatch.setattr(step_module, "train_step", sometimes_nan)
     with pytest.warns(UserWarning, match="became NaN at step 29"):
         checkpoint = fit(tiny_clip, "nerv-xxs", recipe=FAST, quantize="none")
     assert np.isfinite(weights(checkpoint)).all()
     assert len(calls) > FAST.steps(len(tiny_clip))
-    monkeypatch.setattr(fit_module, "train_step", lambda *_: torch.tensor(float("nan")))
+    monkeypatch.setattr(step_module, "train_step", lambda *_: torch.tensor(float("nan")))
     with pytest.raises(InrError, match="lower --lr"), pytest.warns(UserWarning, match="going back"):
         fit(tiny_clip, "nerv-xxs", recipe=FAST, quantize="none")
 

@@ -30,7 +30,7 @@ from inr_train import Clip, excerpt
 @click.option("--size", help="Scale to WxH.")
 @click.option("--minutes", multiple=True, type=float, default=(1.0, 5.0), show_default=True)
 @click.option("--seeds", default=1, show_default=True)
-@click.option("--preset", "presets", multiple=True, help="Only these; may be repeated.")
+@click.option("--only", multiple=True, help="Only this preset, or point ('edge-10, ours'); may be repeated.")
 @click.option("--threads", default=0, show_default=True)
 @click.option("--device", default="auto", show_default=True)
 @click.option("--work", type=click.Path(path_type=Path), default=Path("build/time_to_quality"), show_default=True)
@@ -40,14 +40,14 @@ def main(
     size: str | None,
     minutes: Sequence[float],
     seeds: int,
-    presets: Sequence[str],
+    only: Sequence[str],
     work: Path,
     record: bool,
     **given: Any,
 ) -> None:
     """Train every point, print one table, draw two figures."""
     clip = Clip.read(video, ReadOptions(size=parse_size(size) if size else None)) if video else excerpt()
-    chosen = [p for p in POINTS if not presets or p.preset in presets]
+    chosen = [p for p in POINTS if not only or p.preset in only or p.name in only]
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task("points", total=len(chosen) * len(minutes) * seeds)
