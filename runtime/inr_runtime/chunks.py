@@ -13,9 +13,10 @@ from fractions import Fraction
 from inr_runtime.errors import FormatError
 from inr_runtime.graph import MAX_CHANNELS, RESULTS, ROLES, CanonicalGraph
 from inr_runtime.info import MATRICES, VideoInfo
-from inr_runtime.int8plan import Range, activation_parameters
+from inr_runtime.int8plan import Range
 from inr_runtime.limits import Limits
 from inr_runtime.tiles import count_tiles
+from inr_runtime.units import activation_parameters
 from inr_runtime.wire import Reader, Writer, deflate, inflate
 
 MEDIA_KINDS = ("video", "image", "audio")

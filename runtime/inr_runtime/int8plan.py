@@ -22,10 +22,7 @@ import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from inr_runtime.cost import macs_of
-from inr_runtime.errors import GraphError
 from inr_runtime.graph import CanonicalGraph, Node
 
 CONVOLUTIONS = frozenset({"Conv"})
@@ -44,7 +41,7 @@ class Int8Plan:
     clips: results of Clip nodes fused into the node before, which are in int8 too, with their limits.
 
     edges: every quantized edge with the edge whose range it uses (itself, or the source of moved values).
-    leaky: results of LeakyRelu with (source of the input's range, alpha): their range follows (`leaky_parameters`).
+    leaky: results of LeakyRelu with (source of the input's range, alpha): their range follows (`units.leaky_parameters`).
     output_source: the edge whose integers are the picture, if there is one.
     """
 
@@ -104,7 +101,8 @@ def macs_of_nodes(graph: CanonicalGraph, nodes: Collection[Node]) -> int:
 def _plan(graph: CanonicalGraph, kept_float: frozenset[int]) -> Int8Plan:
     int8 = _int8_nodes(graph, kept_float)
     fused = _fused_relus(graph, int8)
-    clips = {n.output: limits for n, limits in _clips(graph) if n.output in {graph.nodes[i].output for i in int8}}
+    taken = {graph.nodes[i].output for i in int8}
+    clips = {node.output: limits for node, limits in _clips(graph) if node.output in taken}
     unquantized = {node.inputs[0] for node in graph.nodes if node.output in fused or node.output in clips}
     edges: dict[str, str] = {}
     for i, node in enumerate(graph.nodes):
@@ -138,35 +136,6 @@ def _unranged_nodes(graph: CanonicalGraph, plan: Int8Plan, ranged: Collection[st
     return frozenset(i for i, edges in touched.items() if not all(map(has_range, edges)))
 
 
-def activation_parameters(limits: Range, zero_based: bool = False) -> tuple[np.float32, int]:
-    """Scale and uint8 zero point that hold [low, high] and represent 0 exactly.
-
-    zero_based: force the zero point to 0, for ranges that begin at 0. Raises `GraphError` on a range that is
-    not finite or not ordered.
-    """
-    low, high = min(float(limits[0]), 0.0), max(float(limits[1]), 0.0)
-    if not (math.isfinite(low) and math.isfinite(high)) or high - low > 1e30:
-        raise GraphError(f"activation range {limits} is not finite")
-    if zero_based:
-        low = 0.0
-    scale = np.float32(max((high - low) / 255.0, 1e-30))
-    return scale, int(np.clip(np.rint(-low / float(scale)), 0, 255))
-
-
-def edge_parameters(plan: Int8Plan, ranges: Mapping[str, Range], edge: str) -> tuple[np.float32, int]:
-    """Scale and zero point of any quantized edge; `ranges` holds at least `plan.ranged`."""
-    source = plan.edges[edge]
-    if source == plan.output_source:
-        return np.float32(1 / 255), 0
-    if source in plan.leaky:
-        before, alpha = plan.leaky[source]
-        return leaky_parameters(*edge_parameters(plan, ranges, before), alpha)
-    low, high = ranges[source]
-    if source in plan.clips:
-        low, high = max(low, plan.clips[source][0]), min(high, plan.clips[source][1])
-    return activation_parameters((low, high), zero_based=source in plan.fused_relu)
-
-
 def saturating(graph: CanonicalGraph, plan: Int8Plan) -> list[tuple[int, Node]]:
     """The nodes with their indices, without fused Clips: the node before gives their result by saturating."""
     results = {node.inputs[0]: node.output for node in graph.nodes if node.output in plan.clips}
@@ -175,16 +144,6 @@ def saturating(graph: CanonicalGraph, plan: Int8Plan) -> list[tuple[int, Node]]:
         for i, node in enumerate(graph.nodes)
         if node.output not in plan.clips
     ]
-
-
-def leaky_parameters(scale: np.float32, zero: int, alpha: float) -> tuple[np.float32, int]:
-    """Scale and zero point of a LeakyRelu's result from those of its input.
-
-    The input's scale over a whole number, as large as 256 steps allow: then positive values pass without being rounded
-    again, and negative ones, which shrink, are not rounded more than needed.
-    """
-    finer = max(1, int(255 // max(255 - zero + alpha * zero, 1.0)))
-    return np.float32(scale / np.float32(finer)), round(finer * alpha * zero)
 
 
 def _leaky_results(

@@ -19,10 +19,11 @@ from onnx import TensorProto, helper, numpy_helper
 from inr_runtime.channels_last import emit
 from inr_runtime.errors import GraphError, UsageError
 from inr_runtime.graph import CanonicalGraph, Node, make_model
-from inr_runtime.int8plan import Int8Plan, Range, edge_parameters, plan_int8, saturating
+from inr_runtime.int8plan import Int8Plan, Range, plan_int8, saturating
 from inr_runtime.program import Program
 from inr_runtime.rewrite import rewrite
 from inr_runtime.tensors import QuantTensor
+from inr_runtime.units import edge_parameters
 
 Array = NDArray[np.generic]
 OUTPUT = "frame"

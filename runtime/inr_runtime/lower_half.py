@@ -16,8 +16,9 @@ from onnx import TensorProto
 
 from inr_runtime.errors import BackendError
 from inr_runtime.graph import CanonicalGraph, Node
-from inr_runtime.int8plan import Int8Plan, Range, edge_parameters, plan_int8
+from inr_runtime.int8plan import Int8Plan, Range, plan_int8
 from inr_runtime.lower import OUTPUT, _Builder, _channel_scales, require_ranges
+from inr_runtime.units import edge_parameters
 
 Kind = np.dtype[Any]
 HALF: Kind = np.dtype(np.float16)

@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 
 from inr_runtime.cost import macs_of, peak_bytes, workspace_bytes
 from inr_runtime.graph import CanonicalGraph, Node, Port
-from inr_runtime.int8plan import Int8Plan, Range, edge_parameters, saturating
+from inr_runtime.int8plan import Int8Plan, Range, saturating
 from inr_runtime.limits import Limits
 from inr_runtime.ops import Shape, infer_shape
 from inr_runtime.tensors import QuantTensor
+from inr_runtime.units import edge_parameters
 
 Unit = tuple[np.float32, int]
 """Scale and uint8 zero point."""

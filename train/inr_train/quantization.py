@@ -16,9 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from inr_runtime.int8plan import Int8Plan, Range, leaky_parameters, plan_int8
+from inr_runtime.int8plan import Int8Plan, Range, plan_int8
 from inr_runtime.sample import TimeTensor
 from inr_runtime.tensors import SCALE_CODE_RANGE, SMALLEST_SCALE, STEPS_PER_OCTAVE, QuantTensor, quantize
+from inr_runtime.units import leaky_parameters
 from inr_train.graph_runner import run_graph
 from inr_train.models import VideoModel
 from inr_train.models.base import Places, time_tensor

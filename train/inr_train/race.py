@@ -20,8 +20,8 @@ def race(run: Run, frames: Tensor, watch: Callable[[Run], None]) -> None:
     """Put a run that has not begun where the best of its recipe's candidates stands after the race.
 
     Candidate i begins with the seed of the run plus i, and takes the first steps of the schedule; the winner's are not
-    taken again. The report says what each reached, as `race`. frames: (T, C, H, W), the clip. watch: called after every
-    step with the candidate; what it raises leaves `run` where it was.
+    taken again. The report says what each reached, as `race`; None where it became NaN. frames: (T, C, H, W), the
+    clip. watch: called after every step with the candidate; what it raises leaves `run` where it was.
     """
     count = run.model.count_items(frames.shape)
     steps = run.recipe.race_steps(count)
@@ -39,7 +39,7 @@ def race(run: Run, frames: Tensor, watch: Callable[[Run], None]) -> None:
             candidate.elapsed = time.monotonic() - begin
             watch(candidate)
         quality = evaluate(candidate.network, frames, every).psnr_db if finite else -math.inf
-        results.append({"seed": candidate.seed, "psnr_db": quality})
+        results.append({"seed": candidate.seed, "psnr_db": quality if math.isfinite(quality) else None})
         if not best or quality > best["quality"]:
             best = {"quality": quality, "seed": candidate.seed, "state": candidate.snapshot()}
     report = run.report

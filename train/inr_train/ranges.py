@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from inr_runtime.graph import CanonicalGraph
-from inr_runtime.int8plan import Range, activation_parameters, leaky_parameters, plan_int8
+from inr_runtime.int8plan import Range, plan_int8
+from inr_runtime.units import activation_parameters, leaky_parameters
 from inr_train.graph_runner import run_graph
 
 BINS = 2048
