@@ -10,17 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from inr_runtime.builder import Builder
 from inr_runtime.graph import Node
 from inr_runtime.patterns import is_pointwise, same_unit, shuffle_of
 from inr_runtime.program import COLUMNS, Program
-
-if TYPE_CHECKING:
-    from inr_runtime.lower import _Builder
 
 FIRST, LAST = "c", "h"  # FIRST < LAST
 """Layouts of a map: channels first (NCHW), channels last (NHWC). Whatever is no map of four axes is FIRST."""
@@ -29,7 +26,7 @@ _AXIS_BEHIND = {0: 0, 1: 3, 2: 1, 3: 2}
 
 
 def emit(
-    builder: _Builder,
+    builder: Builder,
     program: Program,
     output: str,
     weight: Callable[[str], str],
@@ -52,7 +49,7 @@ def emit(
 class _Emitter:
     """names: of each edge as it lies in the graph, by (edge, whether integers, layout)."""
 
-    builder: _Builder
+    builder: Builder
     program: Program
     weight: Callable[[str], str]
     bias: Callable[[Node, np.float32], str]

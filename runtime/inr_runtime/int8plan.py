@@ -41,7 +41,7 @@ class Int8Plan:
     clips: results of Clip nodes fused into the node before, which are in int8 too, with their limits.
 
     edges: every quantized edge with the edge whose range it uses (itself, or the source of moved values).
-    leaky: results of LeakyRelu with (source of the input's range, alpha): their range follows (`units.leaky_parameters`).
+    leaky: results of LeakyRelu with (source of the input's range, alpha): their range follows (`units.py`).
     output_source: the edge whose integers are the picture, if there is one.
     """
 

@@ -8,26 +8,22 @@ float32 sound in [-1, 1], NHWC.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import numpy_helper
 
+from inr_runtime.builder import OUTPUT, Array, Builder, channel_scales
 from inr_runtime.channels_last import emit
 from inr_runtime.errors import GraphError, UsageError
-from inr_runtime.graph import CanonicalGraph, Node, make_model
+from inr_runtime.graph import CanonicalGraph, Node
 from inr_runtime.int8plan import Int8Plan, Range, plan_int8, saturating
 from inr_runtime.program import Program
 from inr_runtime.rewrite import rewrite
 from inr_runtime.tensors import QuantTensor
 from inr_runtime.units import edge_parameters
-
-Array = NDArray[np.generic]
-OUTPUT = "frame"
-_BATCHED_STRUCTURE = {"Reshape": 1, "Resize": 3}
 
 
 @dataclass(frozen=True)
@@ -107,7 +103,7 @@ def lower(
             raise GraphError(f"{port.name}: the graph declares {port.shape}, the weights have {tensor.shape}")
     if len(weights) != len(graph.weights):
         raise GraphError(f"the graph has {len(graph.weights)} weights, {len(weights)} were given")
-    builder = _Builder(graph, {p.name: t for p, t in zip(graph.weights, weights, strict=True)}, batch)
+    builder = Builder(graph, {p.name: t for p, t in zip(graph.weights, weights, strict=True)}, batch)
     if target.engine in ("cuda", "trt"):
         from inr_runtime.lower_half import lower_half  # it is built on this file
 
@@ -122,76 +118,6 @@ def lower(
     return Lowered(builder.finish(), builder.initializers, target)
 
 
-@dataclass
-class _Builder:
-    """Collects nodes, constants and weights of one lowered graph."""
-
-    graph: CanonicalGraph | Program
-    weights: Mapping[str, QuantTensor]
-    batch: int
-    nodes: list[onnx.NodeProto] = field(default_factory=list)
-    constants: dict[str, Array] = field(default_factory=dict)
-    initializers: dict[str, Array] = field(default_factory=dict)
-
-    def add(self, op: str, inputs: Sequence[str], output: str, **attributes: object) -> str:
-        self.nodes.append(helper.make_node(op, list(inputs), [output], name=output, **attributes))
-        return output
-
-    def copy(self, node: Node, inputs: Sequence[str], output: str) -> None:
-        """One node as it is, its structural constants resized for the batch."""
-        inputs = self.full_scales(node, inputs) if node.op == "LayerNormalization" else inputs
-        for position, name in enumerate(node.inputs):
-            if inputs[position] in self.graph.constants:
-                constant = self.graph.constants[name]
-                if _BATCHED_STRUCTURE.get(node.op) == position:
-                    constant = np.concatenate([[self.batch], constant[1:]]).astype(np.int64)
-                self.constants[inputs[position]] = constant
-        self.add(node.op, inputs, output, **dict(node.attributes))
-
-    def full_scales(self, node: Node, inputs: Sequence[str]) -> list[str]:
-        """A norm's constants as one number for each channel: engines are much slower with a single one."""
-        names = list(inputs)
-        for position, name in enumerate(node.inputs[1:], 1):
-            if name in self.graph.constants:
-                names[position] = f"{node.output}.{position}"
-                full = np.broadcast_to(self.graph.constants[name], self.graph.shapes[node.output][-1:])
-                self.constants[names[position]] = np.ascontiguousarray(full)
-        return names
-
-    def float_weight(self, name: str) -> str:
-        self.initializers.setdefault(name, self.weights[name].dequantize())
-        return name
-
-    def tail(self, float_edge: str) -> None:
-        """Round and clip [0, 1] floats to uint8 NHWC in one operator each; clip sound."""
-        if self.graph.result == "pcm_f32":
-            self.constants |= {"low": np.float32(-1), "high": np.float32(1)}
-            self.add("Clip", [float_edge, "low", "high"], "pcm")
-            self.add("Transpose", ["pcm"], OUTPUT, perm=[0, 2, 3, 1])
-            return
-        self.quantize(float_edge, "u8", np.float32(1 / 255), 0)
-        self.add("Transpose", ["u8"], OUTPUT, perm=[0, 2, 3, 1])
-
-    def quantize(self, edge: str, output: str, scale: np.float32, zero: int) -> str:
-        return self.add("QuantizeLinear", [edge, *self.parameters(scale, zero)], output)
-
-    def parameters(self, scale: np.float32, zero: int) -> list[str]:
-        scale_name, zero_name = f"s{scale!r}", f"z{zero}"
-        self.constants[scale_name] = np.asarray(scale, np.float32)
-        self.constants[zero_name] = np.asarray(zero, np.uint8)
-        return [scale_name, zero_name]
-
-    def finish(self) -> onnx.ModelProto:
-        graph = self.graph
-        inputs = [_value(p.name, TensorProto.FLOAT, (self.batch, *p.shape[1:])) for p in graph.inputs]
-        width, height = graph.size
-        kind = TensorProto.FLOAT if graph.result == "pcm_f32" else TensorProto.UINT8
-        outputs = [_value(OUTPUT, kind, (self.batch, height, width, graph.shapes[graph.output][1]))]
-        tensors = [numpy_helper.from_array(np.asarray(v), k) for k, v in self.constants.items()]
-        tensors += [_placeholder(k, v) for k, v in self.initializers.items()]
-        return make_model(helper.make_graph(self.nodes, "nvb", inputs, outputs, tensors))
-
-
 def require_ranges(plan: Int8Plan, ranges: Mapping[str, Range] | None) -> Mapping[str, Range]:
     """The activation ranges that integers need; raises `GraphError` where the file carries none."""
     if ranges is None or any(edge not in ranges for edge in plan.ranged):
@@ -199,43 +125,31 @@ def require_ranges(plan: Int8Plan, ranges: Mapping[str, Range] | None) -> Mappin
     return ranges
 
 
-def _value(name: str, kind: int, shape: Sequence[int]) -> onnx.ValueInfoProto:
-    return helper.make_tensor_value_info(name, kind, list(shape))
-
-
-def _placeholder(name: str, array: Array) -> onnx.TensorProto:
-    """An initializer whose bytes the engine is given in memory; the location names no file."""
-    tensor = TensorProto(name=name, data_type=helper.np_dtype_to_tensor_dtype(array.dtype), dims=array.shape)
-    tensor.data_location = TensorProto.EXTERNAL
-    tensor.external_data.add(key="location", value="memory")
-    return tensor
-
-
-def _lower_float(builder: _Builder) -> None:
+def _lower_float(builder: Builder) -> None:
     for node in builder.graph.nodes:
         _copy_float(builder, node, node.inputs)
     builder.tail(builder.graph.output)
 
 
-def _copy_float(builder: _Builder, node: Node, inputs: Sequence[str]) -> None:
+def _copy_float(builder: Builder, node: Node, inputs: Sequence[str]) -> None:
     for name in inputs:
         if name in builder.weights:
             builder.float_weight(name)
     builder.copy(node, inputs, node.output)
 
 
-def _lower_rewritten(builder: _Builder, plan: Int8Plan, ranges: Mapping[str, Range], target: Target) -> Lowered:
+def _lower_rewritten(builder: Builder, plan: Int8Plan, ranges: Mapping[str, Range], target: Target) -> Lowered:
     """For ONNX Runtime: the same integers by fewer and wider operators, channels last."""
     for node in (builder.graph.nodes[i] for i in sorted(plan.int8) if builder.graph.nodes[i].op == "Conv"):
-        _channel_scales(builder.weights[node.inputs[1]])  # refuses what a pass would take for something else
+        channel_scales(builder.weights[node.inputs[1]])  # refuses what a pass would take for something else
     assert isinstance(builder.graph, CanonicalGraph)
     program = rewrite(Program.planned(builder.graph, builder.weights, plan, ranges))
-    builder = _Builder(program, program.weights, builder.batch)
+    builder = Builder(program, program.weights, builder.batch)
     emit(builder, program, OUTPUT, partial(_integer_weight, builder), partial(_integer_bias, builder))
     return Lowered(builder.finish(), builder.initializers, target)
 
 
-def _lower_int8(builder: _Builder, plan: Int8Plan, ranges: Mapping[str, Range] | None) -> None:
+def _lower_int8(builder: Builder, plan: Int8Plan, ranges: Mapping[str, Range] | None) -> None:
     ranges, graph = require_ranges(plan, ranges), builder.graph
     assert isinstance(graph, CanonicalGraph)
     scales = {e: edge_parameters(plan, ranges, e) for e in plan.edges}
@@ -258,14 +172,14 @@ def _lower_int8(builder: _Builder, plan: Int8Plan, ranges: Mapping[str, Range] |
         builder.tail(graph.output)
 
 
-def _place_pair(builder: _Builder, edge: str, parameters: tuple[np.float32, int], read: bool) -> None:
+def _place_pair(builder: Builder, edge: str, parameters: tuple[np.float32, int], read: bool) -> None:
     """QuantizeLinear and, where nodes read the edge, DequantizeLinear; they take `<edge>.dq`."""
     builder.quantize(edge, f"{edge}.q", *parameters)
     if read:
         builder.add("DequantizeLinear", [f"{edge}.q", *builder.parameters(*parameters)], f"{edge}.dq")
 
 
-def _place_int8(builder: _Builder, node: Node, scales: Mapping[str, tuple[np.float32, int]]) -> None:
+def _place_int8(builder: Builder, node: Node, scales: Mapping[str, tuple[np.float32, int]]) -> None:
     inputs = [f"{n}.dq" if n in scales else n for n in node.inputs]
     if node.op in ("Conv",):
         inputs[1] = _integer_weight(builder, node.inputs[1])
@@ -274,27 +188,21 @@ def _place_int8(builder: _Builder, node: Node, scales: Mapping[str, tuple[np.flo
     builder.copy(node, inputs, node.output)
 
 
-def _integer_weight(builder: _Builder, name: str) -> str:
+def _integer_weight(builder: Builder, name: str) -> str:
     """int8 weight with its scales per output channel, zero point 0; returns the dequantized name."""
     tensor = builder.weights[name]
     if f"{name}.q" not in builder.initializers:
         builder.initializers[f"{name}.q"] = tensor.values.astype(np.int8)
-        builder.initializers[f"{name}.s"] = _channel_scales(tensor)
+        builder.initializers[f"{name}.s"] = channel_scales(tensor)
         builder.initializers[f"{name}.z"] = np.zeros(tensor.shape[0], np.int8)
         builder.add("DequantizeLinear", [f"{name}.q", f"{name}.s", f"{name}.z"], f"{name}.dq", axis=0)
     return f"{name}.dq"
 
 
-def _channel_scales(tensor: QuantTensor) -> NDArray[np.float32]:
-    if tensor.axis not in (None, 0) or np.abs(tensor.values).max(initial=0) > 127:
-        raise GraphError("int8 targets need weights of at most 8 bits with scales per output channel")
-    return np.ascontiguousarray(np.broadcast_to(tensor.scales, (tensor.shape[0],)))
-
-
-def _integer_bias(builder: _Builder, node: Node, input_scale: np.float32) -> str:
+def _integer_bias(builder: Builder, node: Node, input_scale: np.float32) -> str:
     """The bias in the accumulator's own unit (int32 steps of input scale x weight scale), as engines add it."""
     weight, bias = builder.weights[node.inputs[1]], builder.weights[node.inputs[2]].dequantize()
-    unit = (_channel_scales(weight) * input_scale).astype(np.float32)
+    unit = (channel_scales(weight) * input_scale).astype(np.float32)
     name = f"{node.output}.b"
     steps = np.rint(bias.astype(np.float64) / unit)
     builder.initializers[f"{name}.q"] = np.clip(steps, -(2**31), 2**31 - 1).astype(np.int32)
@@ -302,7 +210,7 @@ def _integer_bias(builder: _Builder, node: Node, input_scale: np.float32) -> str
     return builder.add("DequantizeLinear", [f"{name}.q", f"{name}.s"], f"{name}.dq", axis=0)
 
 
-def _integer_tail(builder: _Builder, parameters: tuple[np.float32, int], is_picture: bool) -> None:
+def _integer_tail(builder: Builder, parameters: tuple[np.float32, int], is_picture: bool) -> None:
     output = builder.graph.output
     if is_picture:
         builder.add("Transpose", [f"{output}.q"], OUTPUT, perm=[0, 2, 3, 1])

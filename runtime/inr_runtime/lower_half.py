@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto
 
+from inr_runtime.builder import OUTPUT, Builder, channel_scales
 from inr_runtime.errors import BackendError
 from inr_runtime.graph import CanonicalGraph, Node
 from inr_runtime.int8plan import Int8Plan, Range, plan_int8
-from inr_runtime.lower import OUTPUT, _Builder, _channel_scales, require_ranges
+from inr_runtime.lower import require_ranges
 from inr_runtime.units import edge_parameters
 
 Kind = np.dtype[Any]
@@ -31,7 +32,7 @@ _TO = {HALF: TensorProto.FLOAT16, FULL: TensorProto.FLOAT}
 _LINEAR = frozenset({"Conv", "ConvTranspose", "Add", "Sub", "Mul", "Div", "Concat", "Slice", "Reshape", "Transpose"})
 
 
-def lower_half(builder: _Builder, ranges: Mapping[str, Range] | None, integers: bool = False) -> None:
+def lower_half(builder: Builder, ranges: Mapping[str, Range] | None, integers: bool = False) -> None:
     """Fill `builder` with the graph in float16.
 
     ranges: (low, high) by edge, None where the file has none; they show what overflows. integers: convolutions read
@@ -77,7 +78,7 @@ def full_nodes(graph: CanonicalGraph) -> frozenset[int]:
 class _Edges:
     """The types of the edges so far, and casts made where a reader wants another; one cast an edge and type."""
 
-    builder: _Builder
+    builder: Builder
     kinds: dict[str, Kind]
     made: set[str] = field(default_factory=set)
 
@@ -133,7 +134,7 @@ def _integer_inputs(edges: _Edges, node: Node, plan: Int8Plan, ranges: Mapping[s
     if f"{weight}.q" not in builder.initializers:
         tensor = builder.weights[weight]
         builder.initializers[f"{weight}.q"] = tensor.values.astype(np.int8)
-        builder.initializers[f"{weight}.s"] = _halved(weight, _channel_scales(tensor))
+        builder.initializers[f"{weight}.s"] = _halved(weight, channel_scales(tensor))
         builder.initializers[f"{weight}.z"] = np.zeros(tensor.shape[0], np.int8)
         builder.add("DequantizeLinear", [f"{weight}.{k}" for k in "qsz"], f"{weight}.dq", axis=0)
     biases = [edges.weight(bias, HALF) if bias else "" for bias in node.inputs[2:]]

@@ -15,10 +15,11 @@ from builders import INFO, LEVELS, make_nvb, random_weights, tiny_graph
 
 from inr_runtime import Frame, InrError, Limits, open_video
 from inr_runtime.backends import open_backend
+from inr_runtime.builder import OUTPUT
 from inr_runtime.chunks import Header
 from inr_runtime.errors import BackendError, ChecksumError, GraphError, InputError, LimitError, UsageError
 from inr_runtime.format import NvbReader, write_nvb
-from inr_runtime.lower import CPU_TARGETS, OUTPUT, TARGETS, lower
+from inr_runtime.lower import CPU_TARGETS, TARGETS, lower
 from inr_runtime.sample import TimeTensor
 
 

@@ -29,10 +29,11 @@ from lowering import (
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
+from inr_runtime.builder import OUTPUT
 from inr_runtime.errors import GraphError, UsageError
 from inr_runtime.graph import CanonicalGraph, Node, Port, renumber
 from inr_runtime.int8plan import plan_int8
-from inr_runtime.lower import CPU_TARGETS, OUTPUT, TARGETS, lower, target_named
+from inr_runtime.lower import CPU_TARGETS, TARGETS, lower, target_named
 from inr_runtime.sample import TimeTensor
 from inr_runtime.tensors import quantize
 

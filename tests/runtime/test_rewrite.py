@@ -18,6 +18,7 @@ from lowering import run as run_lowered
 
 from inr_runtime import lower as lowering
 from inr_runtime import rewrite, strips
+from inr_runtime.builder import Builder
 from inr_runtime.graph import CanonicalGraph, Node, Port, renumber
 from inr_runtime.int8plan import plan_int8
 from inr_runtime.lower import TARGETS, Lowered, lower
@@ -38,7 +39,7 @@ def as_planned(
 ) -> Lowered:
     """Node for node as the canonical graph has it: what other engines are given."""
     by_name = {p.name: w for p, w in zip(graph.weights, weights, strict=True)}
-    builder = lowering._Builder(graph, by_name, 1)
+    builder = Builder(graph, by_name, 1)
     lowering._lower_int8(builder, plan_int8(graph), ranges)
     return Lowered(builder.finish(), builder.initializers, INT8)
 

@@ -15,6 +15,7 @@ from lowering import PADS, feed_of, reference, stored
 from tests.strange import strange
 
 from inr_runtime import lower as lowering
+from inr_runtime.builder import Builder
 from inr_runtime.errors import BackendError, GraphError, LimitError
 from inr_runtime.graph import CanonicalGraph, Node, Port, renumber
 from inr_runtime.int8plan import plan_int8
@@ -48,7 +49,7 @@ def as_written(lowered: Lowered, graph: CanonicalGraph, seed: int) -> np.ndarray
 def differences(graph: CanonicalGraph, seed: int = 0, weights: tuple[QuantTensor, ...] | None = None) -> np.ndarray:
     """Between the picture of the plain int8 graph and of the rewritten one, in steps."""
     weights, ranges = weights or stored(graph, seed), some_ranges(graph, seed)
-    builder = lowering._Builder(graph, {p.name: w for p, w in zip(graph.weights, weights, strict=True)}, 1)
+    builder = Builder(graph, {p.name: w for p, w in zip(graph.weights, weights, strict=True)}, 1)
     lowering._lower_int8(builder, plan_int8(graph), ranges)
     plain = as_written(Lowered(builder.finish(), builder.initializers, INT8), graph, seed)
     fast = as_written(lower(graph, weights, INT8, ranges), graph, seed)

@@ -83,6 +83,25 @@ def test_twice_the_time_is_twice_the_epochs() -> None:
     assert fit_into(recipe, 0.001, 100).steps(100) == 2
 
 
+def test_evaluations_take_no_more_than_a_tenth_of_a_short_time() -> None:
+    slow = dataclasses.replace(FAST_RECIPE, ms_per_step=100.0, ms_per_quantized_step=300.0, ms_per_evaluation=30_000.0)
+    found = fit_into(slow, 60, 132, 132)
+    assert found.every > 8
+    assert found.evaluation_cost(132) <= 6_000
+    assert 0.9 * 60_000 < found.total_cost(132) <= 60_000
+    assert fit_into(slow, 1e6, 132, 132).every == 1
+    assert fit_into(slow, 1, 132, 4).every == 4  # a frame there must be
+
+
+def test_a_run_too_short_to_see_all_frames_says_so(tmp_path: Path, call: Call, video: Path) -> None:
+    clip = Clip.read(str(video))
+    recipe = dataclasses.replace(MUON, epochs=2, every=3)
+    checkpoint = fit(clip, "nerv-xxs", recipe=recipe, output=tmp_path / "m.pt")
+    assert checkpoint.report["evaluated_frames"] == len(checkpoint.report["per_frame_db"]) == -(-len(clip) // 3)
+    code, _, words = call("inr-export", tmp_path / "m.pt", "-o", "m.nvb", "--max-loss-db", "50")
+    assert code == 0, words
+
+
 def test_a_run_ends_when_its_quality_is_reached_and_still_becomes_a_file(tiny_clip: Clip, tmp_path: Path) -> None:
     recipe = dataclasses.replace(MUON, epochs=200, until_psnr=20.0)
     seen: list[Progress] = []

@@ -182,10 +182,10 @@ def _adopted(clip: Clip, weights: Path, output: Path, given: dict[str, Any]) -> 
 
 def _tell(checkpoint: Checkpoint, output: Path, quiet: bool) -> None:
     facts = checkpoint.report
-    say(
-        f"{output}: {facts['psnr_db']:.2f} dB, {facts['parameters']:,} parameters, {clock(facts['train_seconds'])}",
-        quiet,
-    )
+    compared, count = facts.get("evaluated_frames"), checkpoint.info.frame_count
+    few = f" over {compared} of {count} frames" if compared and compared < count else ""
+    size = f"{facts['parameters']:,} parameters"
+    say(f"{output}: {facts['psnr_db']:.2f} dB{few}, {size}, {clock(facts['train_seconds'])}", quiet)
     goal = checkpoint.recipe.get("until_psnr")
     if goal and max(r["psnr_db"] for r in facts["curve"]) < goal:
         say(f"{goal:g} dB was not reached; train longer (--epochs, --time-budget) or take a larger --preset", quiet)
@@ -211,6 +211,7 @@ def report(checkpoint: Checkpoint) -> dict[str, Any]:
     info = checkpoint.info
     size = {"width": info.width, "height": info.height, "frames": info.frame_count}
     fixed = {"model": checkpoint.model, "epochs": checkpoint.recipe["epochs"], "seed": checkpoint.seed}
+    facts["evaluated_frames"] = checkpoint.report.get("evaluated_frames", info.frame_count)
     rest = {"weight_bits": checkpoint.weight_bits, "float_bits": checkpoint.bits[2], "recipe": dict(checkpoint.recipe)}
     return {**facts, **size, **fixed, **rest, "heldout": checkpoint.report.get("heldout")}
 

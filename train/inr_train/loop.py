@@ -219,7 +219,7 @@ def _end_phase(run: Run, begin: int) -> None:
 
 def _evaluate(run: Run, frames: Tensor, log: RunLog) -> bool:
     """Measure, log, remember the best, and keep a snapshot; False where it went back because weights went astray."""
-    quality = evaluate(run.network, frames)
+    quality = evaluate(run.network, frames, run.recipe.every)
     best = run.best.get("quality", {}).get("psnr_db", -math.inf)
     if not math.isfinite(quality.psnr_db):
         _restart(run, "became NaN")
@@ -262,6 +262,7 @@ def _finished(run: Run, clip: Clip) -> Checkpoint:
     floats = final if not compressed else reference or {}
     report |= final
     report |= {"psnr_float_db": floats.get("psnr_db"), "psnr_float_8bit_db": floats.get("psnr_8bit_db")}
+    report |= {"evaluated_frames": len(range(0, len(clip), run.recipe.every))}
     report |= {"sparsity": sparsity_of(run.model) if run.masks else 0.0}
     report |= {"train_seconds": run.elapsed, "device": str(run.device), "curve": run.rows}
     return Checkpoint(

@@ -56,7 +56,8 @@ class Recipe:
     adaptively. phases: shares of those that are no branches add up to 1. until_psnr: dB at which phases without
     quantization end early, 0 for never. candidates: how many random beginnings race for being continued (`race.py`).
     dtype: `bf16` (autocast) or `fp32`, "" to take the faster one here; threads: 0 likewise. Both, and the milliseconds
-    of a step and of an evaluation of the clip, are settled once before the first step and never measured again.
+    of a step and of an evaluation of the clip, are settled once before the first step and never measured again. every:
+    evaluations compare one of so many frames; more than 1 only where a time budget is too short for all of them.
     """
 
     name: str
@@ -85,6 +86,7 @@ class Recipe:
     ms_per_step: float = 0.0
     ms_per_quantized_step: float = 0.0
     ms_per_evaluation: float = 0.0
+    every: int = 1
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "phases", tuple(p if isinstance(p, Phase) else Phase(**p) for p in self.phases))
@@ -110,6 +112,8 @@ class Recipe:
             raise ValueError("learning rate lies in 0 to 10, alpha is not negative, clip norm is positive")
         if self.float_bits and not self.weight_bits <= self.float_bits <= 16:
             raise ValueError(f"float bits lie in {self.weight_bits} (the weight bits) to 16; 0 measures")
+        if self.every < 1:
+            raise ValueError("evaluations compare one of at least one frame")
         if not 1 <= self.candidates <= 100:
             raise ValueError("1 to 100 candidates race")
         if self.candidates > 1 and (self.phases[0].quantize != "none" or self.phases[0].sparsity):
@@ -147,11 +151,15 @@ class Recipe:
         return (self.ms_per_step if plain else self.ms_per_quantized_step) or 1.0
 
     def total_cost(self, frames: int) -> float:
-        """Expected milliseconds of all phases, branches and evaluations too."""
+        """Expected milliseconds of all phases, branches, evaluations and the race too."""
         lengths = [end - begin for begin, end in self.spans(frames)]
-        evaluations = sum(-(-length // self.interval(frames)) for length in lengths)
         raced = (self.candidates - 1) * self.race_steps(frames) * self.cost(0)
-        return sum(n * self.cost(i) for i, n in enumerate(lengths)) + evaluations * self.ms_per_evaluation + raced
+        return sum(n * self.cost(i) for i, n in enumerate(lengths)) + self.evaluation_cost(frames) + raced
+
+    def evaluation_cost(self, frames: int) -> float:
+        """Expected milliseconds of all evaluations."""
+        lengths = (end - begin for begin, end in self.spans(frames))
+        return sum(-(-length // self.interval(frames)) for length in lengths) * self.ms_per_evaluation
 
     def race_steps(self, frames: int) -> int:
         """Steps of each candidate; 0 where there is one."""

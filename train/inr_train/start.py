@@ -163,7 +163,7 @@ def start_run(
     run.recipe = replace(recipe, **asdict(speed))
     if seconds:
         left = max(seconds / 2, seconds - (time.monotonic() - begin))
-        run.recipe = fit_into(run.recipe, left, run.model.count_items(frames.shape))
+        run.recipe = fit_into(run.recipe, left, run.model.count_items(frames.shape), len(frames))
     run.report = {"preset": preset.name, "parameters": count_parameters(run.model), "time_budget": seconds}
     if origin is not None:
         if origin.report.get("sparsity"):
@@ -173,18 +173,35 @@ def start_run(
     return run
 
 
-SETTLED = ("dtype", "threads", "float_bits", *(f"ms_per_{what}" for what in ("step", "quantized_step", "evaluation")))
+MOST_EVALUATING = 0.1
+"""Of a time budget: the share that evaluations may take."""
+SETTLED = (
+    "dtype",
+    "threads",
+    "float_bits",
+    "every",
+    *(f"ms_per_{what}" for what in ("step", "quantized_step", "evaluation")),
+)
 """Fields of a recipe that are chosen where a run begins."""
 
 
-def fit_into(recipe: Recipe, seconds: float, items: int) -> Recipe:
-    """The recipe with as many epochs as fit into a time; at least one step a phase."""
-    low, high = 0.0, 1e6
-    for _ in range(60):
-        middle = (low + high) / 2
-        fits = replace(recipe, epochs=middle).total_cost(items) <= 1e3 * seconds
-        low, high = (middle, high) if fits else (low, middle)
-    return replace(recipe, epochs=max(low, 1e-6))
+def fit_into(recipe: Recipe, seconds: float, items: int, frames: int = 1) -> Recipe:
+    """The recipe with as many epochs as fit into a time; at least one step a phase.
+
+    Where evaluations of all `frames` would take much of it, they compare one of every few.
+    """
+    every = 1
+    while True:
+        found = replace(recipe, every=every, ms_per_evaluation=recipe.ms_per_evaluation / every)
+        low, high = 0.0, 1e6
+        for _ in range(60):
+            middle = (low + high) / 2
+            fits = replace(found, epochs=middle).total_cost(items) <= 1e3 * seconds
+            low, high = (middle, high) if fits else (low, middle)
+        found = replace(found, epochs=max(low, 1e-6))
+        if found.evaluation_cost(items) <= MOST_EVALUATING * 1e3 * seconds or 2 * every > frames:
+            return found
+        every *= 2
 
 
 def _check_patch(size: tuple[int, int] | None, loss: str) -> None:

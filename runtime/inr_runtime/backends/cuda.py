@@ -15,8 +15,9 @@ from onnx import TensorProto
 from inr_runtime.backends import pip_line
 from inr_runtime.backends.driver import Driver, open_driver
 from inr_runtime.backends.ort import as_values, first_line, import_onnxruntime
+from inr_runtime.builder import OUTPUT, Array
 from inr_runtime.errors import BackendError, MissingExtraError
-from inr_runtime.lower import OUTPUT, Array, Lowered
+from inr_runtime.lower import Lowered
 
 _NAME = "CUDAExecutionProvider"
 _OPTIONS = {

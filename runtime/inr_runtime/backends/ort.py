@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from inr_runtime.backends import pip_line
+from inr_runtime.builder import OUTPUT, Array
 from inr_runtime.errors import BackendError, MissingExtraError
 from inr_runtime.graph import make_model
-from inr_runtime.lower import OUTPUT, Array, Lowered
+from inr_runtime.lower import Lowered
 
 
 def import_onnxruntime() -> Any:

@@ -19,8 +19,9 @@ from inr_runtime.backends.driver import open_driver
 from inr_runtime.backends.enginecache import EngineCache
 from inr_runtime.backends.ort import first_line
 from inr_runtime.backends.trtbuild import Log, build, make_log
+from inr_runtime.builder import OUTPUT, Array
 from inr_runtime.errors import BackendError, MissingExtraError
-from inr_runtime.lower import OUTPUT, Array, Lowered
+from inr_runtime.lower import Lowered
 
 _OLDEST = (10, 3)
 
