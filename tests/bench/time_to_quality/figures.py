@@ -11,21 +11,24 @@ import matplotlib
 
 matplotlib.use("Agg")
 
+from matplotlib import colormaps
 from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 
 Rows = Sequence[dict[str, Any]]
+COLORS = colormaps["tab20"].colors  # type: ignore[attr-defined]
 
 
 def draw(rows: Rows, folder: Path) -> None:
     """Write time.png, and work.png of the longest time that every model has."""
-    figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
-    for (model, recipe), chosen in _grouped(rows).items():
+    figure, axes = plt.subplots(figsize=(9, 4.5), layout="constrained")
+    for color, ((model, recipe), chosen) in zip(COLORS, _grouped(rows).items(), strict=False):
         times = sorted({r["minutes"] for r in chosen})
         means = [statistics.mean(r["psnr_float_db"] for r in chosen if r["minutes"] == t) for t in times]
-        axes.plot(times, means, marker="o", ms=4, ls="-" if recipe == "ours" else "--", label=f"{model}, {recipe}")
+        axes.plot(times, means, _mark(recipe), ls="-", color=color, label=f"{model}, {recipe}")
     axes.set(xlabel="minutes, start-up included", ylabel="PSNR of the float model (dB)", xscale="log")
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize=7)
+    _plain(axes, sorted({r["minutes"] for r in rows}))
+    figure.legend(fontsize=8, loc="outside right upper")
     figure.savefig(folder / "time.png", dpi=110)
     plt.close(figure)
     _draw_work(rows, folder)
@@ -36,20 +39,30 @@ def _draw_work(rows: Rows, folder: Path) -> None:
     if not common:
         return
     minutes = max(common)
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained", sharey=True)
-    for (model, recipe), chosen in _grouped(rows).items():
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4), layout="constrained", sharey=True)
+    for color, ((model, recipe), chosen) in zip(COLORS, _grouped(rows).items(), strict=False):
         here = [r for r in chosen if r["minutes"] == minutes]
         quality = statistics.mean(r["psnr_db"] for r in here)
-        mark = "o" if recipe.startswith("ours") else "x"
-        for axes, x in ((left, here[0]["kmac_per_pixel"]), (right, statistics.mean(r["bytes"] for r in here) / 1e3)):
-            axes.plot([x], [quality], mark, label=f"{model}, {recipe}")
+        left.plot([here[0]["kmac_per_pixel"]], [quality], _mark(recipe), color=color, label=f"{model}, {recipe}")
+        right.plot([statistics.mean(r["bytes"] for r in here) / 1e3], [quality], _mark(recipe), color=color)
     left.set(xlabel="kMAC per pixel", ylabel=f"PSNR of the file as played (dB), {minutes:g} min", xscale="log")
     right.set(xlabel="bytes of the file (kB)", xscale="log")
-    for axes in (left, right):
-        axes.grid(alpha=0.3)
-    right.legend(fontsize=7)
+    _plain(left, (5, 10, 20, 50, 100))
+    _plain(right, (300, 500, 1000, 2000))
+    figure.legend(fontsize=8, loc="outside right upper")
     figure.savefig(folder / "work.png", dpi=110)
     plt.close(figure)
+
+
+def _mark(recipe: str) -> str:
+    return "o" if recipe.startswith("ours") else "x"
+
+
+def _plain(axes: Axes, places: Sequence[float]) -> None:
+    """Name these places of a logarithmic axis by their numbers."""
+    axes.set_xticks(places, [f"{x:g}" for x in places])
+    axes.minorticks_off()
+    axes.grid(alpha=0.3)
 
 
 def _grouped(rows: Rows) -> dict[tuple[str, str], list[dict[str, Any]]]:
