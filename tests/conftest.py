@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 # Threads that wait for each other on busy cores are many times slower than one thread; set before PyTorch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# A shell without job control starts what runs in the background deaf to Ctrl-C; all that tests interrupt would be too.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import pytest
 from builders import make_nvb

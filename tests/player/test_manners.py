@@ -154,7 +154,9 @@ def test_ctrl_c_leaves_nothing_behind(long_nvb: Path, tmp_path: Path, name: str)
         process.send_signal(signal.SIGINT)
         words = process.stderr.read()
     assert process.returncode == 130
-    assert words.strip() == b"inr-play: interrupted"
+    *progress, last = words.strip().splitlines()
+    assert last == b"inr-play: interrupted"
+    assert all(line.startswith(b"inr-play frame ") for line in progress)  # of a busy machine
     assert list(tmp_path.iterdir()) == []
 
 
