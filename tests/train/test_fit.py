@@ -105,13 +105,13 @@ def test_a_collapse_goes_back_in_another_order_and_gives_up_going_back_at_last(
     fit_module = sys.modules["inr_train.loop"]
     real, calls = fit_module.evaluate, []
 
-    def ruin(network: torch.nn.Module, frames: torch.Tensor) -> object:
+    def ruin(network: torch.nn.Module, frames: torch.Tensor, every: int) -> object:
         calls.append(1)
         if len(calls) == 2:
             with torch.no_grad():
                 for p in network.parameters():
                     p.mul_(3)
-        return real(network, frames)
+        return real(network, frames, every)
 
     monkeypatch.setattr(fit_module, "evaluate", ruin)
     recipe = dataclasses.replace(FAST, epochs=40)
