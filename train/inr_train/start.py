@@ -190,18 +190,22 @@ def fit_into(recipe: Recipe, seconds: float, items: int, frames: int = 1) -> Rec
 
     Where evaluations of all `frames` would take much of it, they compare one of every few.
     """
-    every = 1
-    while True:
-        found = replace(recipe, every=every, ms_per_evaluation=recipe.ms_per_evaluation / every)
-        low, high = 0.0, 1e6
-        for _ in range(60):
-            middle = (low + high) / 2
-            fits = replace(found, epochs=middle).total_cost(items) <= 1e3 * seconds
-            low, high = (middle, high) if fits else (low, middle)
-        found = replace(found, epochs=max(low, 1e-6))
-        if found.evaluation_cost(items) <= MOST_EVALUATING * 1e3 * seconds or 2 * every > frames:
-            return found
-        every *= 2
+    for every in (2**i for i in range(frames.bit_length())):
+        found = _longest(
+            replace(recipe, every=every, ms_per_evaluation=recipe.ms_per_evaluation / every), seconds, items
+        )
+        if found.evaluation_cost(items) <= MOST_EVALUATING * 1e3 * seconds:
+            break
+    return found
+
+
+def _longest(recipe: Recipe, seconds: float, items: int) -> Recipe:
+    low, high = 0.0, 1e6
+    for _ in range(60):
+        middle = (low + high) / 2
+        fits = replace(recipe, epochs=middle).total_cost(items) <= 1e3 * seconds
+        low, high = (middle, high) if fits else (low, middle)
+    return replace(recipe, epochs=max(low, 1e-6))
 
 
 def _check_patch(size: tuple[int, int] | None, loss: str) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Iterable, Mapping
 from typing import Any
+
+from tests.bench.markdown import line_of, mean_of
 
 Row = Mapping[str, Any]
 _LEFT_OUT = ("mask_bytes", "scale_bytes", "table_bytes", "bias_bytes", "container_bytes")
@@ -39,11 +40,11 @@ def _line(sparsity: float, bits: int, rows: list[Row]) -> str:
         str(bits),
         _decibels(tuned),
         _decibels(plain),
-        f"{_mean(tuned, 'bytes'):,.0f}",
-        *(f"{_mean(tuned, key):.3f}" for key in rates),
-        *(f"{_mean(tuned, key):,.0f}" for key in _LEFT_OUT),
+        f"{mean_of(tuned, 'bytes'):,.0f}",
+        *(f"{mean_of(tuned, key):.3f}" for key in rates),
+        *(f"{mean_of(tuned, key):,.0f}" for key in _LEFT_OUT),
     ]
-    return f"| {' | '.join(cells)} |"
+    return line_of(cells)
 
 
 def _adaptive(rows: list[Row]) -> list[str]:
@@ -66,9 +67,5 @@ def _adaptive(rows: list[Row]) -> list[str]:
     return lines
 
 
-def _mean(rows: list[Row], key: str) -> float:
-    return statistics.mean(r[key] for r in rows)
-
-
 def _decibels(rows: list[Row]) -> str:
-    return f"{_mean(rows, 'psnr_db'):.2f} dB" if rows else ""
+    return f"{mean_of(rows, 'psnr_db'):.2f} dB" if rows else ""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Iterable, Mapping
 from typing import Any
+
+from tests.bench.markdown import line_of, mean_of
 
 HEADINGS = (
     "compared",
@@ -24,15 +25,15 @@ def edge_table(records: Iterable[Mapping[str, Any]]) -> str:
         groups: dict[str, list[dict[str, Any]]] = {}
         for r in record["rows"]:
             groups.setdefault(r["model"], []).append(r)
-        base = _mean(next(iter(groups.values())), "psnr_db")
+        base = mean_of(next(iter(groups.values())), "psnr_db")
         lines += [
             f"{record['hardware']}, commit {record['commit']}, {record['date']}: {record['protocol']}",
             "",
-            f"| {' | '.join(HEADINGS)} |",
+            line_of(HEADINGS),
             "|---|---|--:|--:|--:|--:|--:|",
         ]
         for name, rows in groups.items():
-            quality = _mean(rows, "psnr_db")
+            quality = mean_of(rows, "psnr_db")
             cells = [
                 rows[0]["group"],
                 name,
@@ -40,12 +41,8 @@ def edge_table(records: Iterable[Mapping[str, Any]]) -> str:
                 f"{quality - base:+.2f} dB" if rows[0]["group"] else "",
                 f"{rows[0]['parameters']:,}",
                 f"{rows[0]['kmac_per_pixel']:.1f}",
-                f"{_mean(rows, 'step_cpu_ms'):.0f} ms",
+                f"{mean_of(rows, 'step_cpu_ms'):.0f} ms",
             ]
-            lines.append(f"| {' | '.join(cells)} |")
+            lines.append(line_of(cells))
         lines.append("")
     return "\n".join(lines)
-
-
-def _mean(rows: Iterable[Mapping[str, Any]], key: str) -> float:
-    return statistics.mean(r[key] for r in rows)

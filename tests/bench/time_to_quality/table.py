@@ -6,6 +6,8 @@ import statistics
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from tests.bench.markdown import line_of, mean_of
+
 HEADINGS = (
     "minutes",
     "preset",
@@ -30,22 +32,24 @@ def time_table(records: Iterable[Mapping[str, Any]]) -> str:
             f"{record['hardware']}, {record['cores']} cores, commit {record['commit']}, {record['date']}: "
             f"{record['protocol']}",
             "",
-            f"| {' | '.join(HEADINGS)} |",
+            line_of(HEADINGS),
             "|--:|---|---|--:|--:|--:|--:|--:|--:|",
         ]
-        for (minutes, preset, recipe), rows in sorted(groups.items(), key=lambda g: (g[0][0], -_mean(g[1], "psnr_db"))):
+        for (minutes, preset, recipe), rows in sorted(
+            groups.items(), key=lambda g: (g[0][0], -mean_of(g[1], "psnr_db"))
+        ):
             cells = [
                 f"{minutes:g}",
                 preset,
                 recipe,
                 _decibels(rows, "psnr_float_db"),
                 _decibels(rows, "psnr_db"),
-                f"{_mean(rows, 'bytes'):,.0f}",
+                f"{mean_of(rows, 'bytes'):,.0f}",
                 f"{rows[0]['parameters']:,}",
                 f"{rows[0]['kmac_per_pixel']:.1f}",
-                f"{_mean(rows, 'epochs'):.1f}",
+                f"{mean_of(rows, 'epochs'):.1f}",
             ]
-            lines.append(f"| {' | '.join(cells)} |")
+            lines.append(line_of(cells))
         lines.append("")
     return "\n".join(lines)
 
@@ -54,7 +58,3 @@ def _decibels(rows: list[dict[str, Any]], key: str) -> str:
     values = [r[key] for r in rows]
     spread = f" ({min(values):.2f} to {max(values):.2f})" if len(values) > 1 else ""
     return f"{statistics.mean(values):.2f} dB{spread}"
-
-
-def _mean(rows: Iterable[Mapping[str, Any]], key: str) -> float:
-    return statistics.mean(r[key] for r in rows)
