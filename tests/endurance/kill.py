@@ -13,15 +13,17 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -104,6 +106,7 @@ class Training:
 def endure(video: Path, folder: Path, kills: int, seed: int, options: Sequence[str], quiet: bool = True) -> Result:
     """Train undisturbed, then with `kills` kills at moments drawn from `seed`; all files stay in `folder`."""
     result, draw, moments = Result(), random.Random(seed), _moments()
+    moment = next(moments)
     with StatusLine("kill", quiet) as status:
         whole = _training(folder / "whole", video, options)
         starting, training = _undisturbed(whole)
@@ -111,12 +114,13 @@ def endure(video: Path, folder: Path, kills: int, seed: int, options: Sequence[s
         while len(result.kills) < kills and not result.faults:
             again = _training(folder / f"run{result.runs}", video, options)
             while len(result.kills) < kills and not again.model.exists():
-                moment = next(moments)
                 kill = _kill(again, moment, draw.random(), starting, training / 3)
-                if kill is None:
+                if kill is None:  # the machine is faster now than in the undisturbed run: sooner, in another run
+                    starting, training = starting / 2, training / 2
                     break
                 result.kills.append(kill)
                 status.update(len(result.kills), kills, "kill", run=str(result.runs + 1), moment=moment)
+                moment = next(moments)
             result.faults += _ended(again) or _differences(expected, _facts(again))
             result.runs += 1
     return result
@@ -155,7 +159,7 @@ def _kill(training: Training, moment: str, share: float, starting: float, longes
         due = time.monotonic() + share * longest
     while process.poll() is None and time.monotonic() < due:
         time.sleep(0.001)
-    while moment == "saving" and process.poll() is None and not training.unfinished():
+    while moment == "saving" and process.poll() is None and not _stopped(process, training.unfinished):
         pass
     if process.poll() is not None:
         training.finish(process)
@@ -163,6 +167,17 @@ def _kill(training: Training, moment: str, share: float, starting: float, longes
     process.kill()
     process.wait()
     return Kill(moment, training.state.exists(), training.unfinished())
+
+
+def _stopped(process: subprocess.Popen[bytes], at: Callable[[], bool]) -> bool:
+    """Stop the process if `at()` holds, and say whether it still holds then; it goes on where not."""
+    if not at():
+        return False
+    process.send_signal(signal.SIGSTOP)
+    os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+    if not (still := at()):
+        process.send_signal(signal.SIGCONT)
+    return still
 
 
 def _ended(training: Training) -> list[str]:
