@@ -19,6 +19,9 @@ STEPS_PER_OCTAVE = 64
 SCALE_CODE_RANGE = (-64 * 40, 64 * 24)
 """Scales between 2^-40 and 2^24: below, a tensor is zero for every use; above, float32 sums overflow."""
 
+SCALE_SLACK = 1e-5
+"""Of a step between scales: float32 products of the largest integer and a scale ask for that very scale again."""
+
 SMALLEST_SCALE = 2.0 ** (SCALE_CODE_RANGE[0] / STEPS_PER_OCTAVE)
 
 IntArray = NDArray[np.int32]
@@ -99,7 +102,7 @@ def _peaks(array: NDArray[np.float64], axis: int | None) -> NDArray[np.float64]:
 def _codes_holding(scale: NDArray[np.float64]) -> IntArray:
     low, high = SCALE_CODE_RANGE
     used = scale > SMALLEST_SCALE
-    codes = np.ceil(np.log2(np.maximum(scale, SMALLEST_SCALE)) * STEPS_PER_OCTAVE - 1e-6)
+    codes = np.ceil(np.log2(np.maximum(scale, SMALLEST_SCALE)) * STEPS_PER_OCTAVE - SCALE_SLACK)
     codes[~used] = np.median(codes[used]) if used.any() else 0
     return np.asarray(np.clip(codes, low, high), np.int32)
 

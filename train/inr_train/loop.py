@@ -18,11 +18,13 @@ from inr_runtime.errors import InrError, UsageError
 from inr_runtime.files import check_output, remove_leftovers
 from inr_train.checkpoint import Checkpoint, versions
 from inr_train.clip import Clip
-from inr_train.evaluate import evaluate
+from inr_train.compensation import compensate
+from inr_train.evaluate import Quality, evaluate
 from inr_train.keep import keep_model, keep_state
 from inr_train.lock import held
 from inr_train.models import MODELS
 from inr_train.pruning import prune, sparsity_of
+from inr_train.quantization import QuantizedModel
 from inr_train.race import race
 from inr_train.recipe import Recipe
 from inr_train.run import Run, Saver, deferred_interrupts
@@ -176,6 +178,9 @@ def _train(run: Run, frames: Tensor, saver: Saver, log: RunLog, progress: Callab
                     run.step = end if _reached(run) else run.step
                 watch(run)
                 saver.save(run)
+            if run.phase == len(run.recipe.phases) - 1:
+                _round(run, frames, log)
+                run.elapsed = time.monotonic() - clock
             _end_phase(run, begin)
 
 
@@ -186,8 +191,11 @@ def _reached(run: Run) -> bool:
 
 
 def _begin_phase(run: Run, frames: Tensor) -> None:
-    run.best, run.good = {}, None
     phase = run.recipe.phases[run.phase]
+    if not phase.share and run.best:
+        run.model.load_state_dict(run.best["weights"])
+        run.report.setdefault("float", run.best["quality"])
+    run.best, run.good = {}, None
     if phase.branch:
         run.trunk = None
         run.trunk = run.snapshot()
@@ -227,6 +235,13 @@ def _evaluate(run: Run, frames: Tensor, log: RunLog) -> bool:
     if quality.psnr_db < best - COLLAPSE_DB and run.restarts < MAX_RESTARTS:
         _restart(run, f"fell from {best:.1f} to {quality.psnr_db:.1f} dB")
         return False
+    _record(run, quality, log)
+    run.good = run.snapshot()
+    return True
+
+
+def _record(run: Run, quality: Quality, log: RunLog) -> None:
+    """Log an evaluation, and remember the weights if they are the phase's best."""
     row = {
         "step": run.step,
         "phase": run.recipe.phases[run.phase].name,
@@ -237,11 +252,20 @@ def _evaluate(run: Run, frames: Tensor, log: RunLog) -> bool:
     }
     run.rows.append(row)
     log.write(row)
-    if quality.psnr_db > best:
+    if quality.psnr_db > run.best.get("quality", {}).get("psnr_db", -math.inf):
         weights = {k: v.detach().cpu().clone() for k, v in run.model.state_dict().items()}
         run.best = {"quality": asdict(quality), "weights": weights, "ranges": run.ranges}
-    run.good = run.snapshot()
-    return True
+
+
+def _round(run: Run, frames: Tensor, log: RunLog) -> None:
+    """Round the best weights so that errors cancel; what training reached without that stays where it is better."""
+    if not isinstance(run.network, QuantizedModel):
+        return
+    if run.best:
+        run.model.load_state_dict(run.best["weights"])
+    rounded = compensate(run.model, run.trace(), run.network.bits, len(frames))
+    run.model.load_state_dict(rounded, strict=False)
+    _record(run, evaluate(run.network, frames, run.recipe.every), log)
 
 
 def _restart(run: Run, what: str) -> None:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from inr_runtime.int8plan import Int8Plan, Range, plan_int8
 from inr_runtime.sample import TimeTensor
-from inr_runtime.tensors import SCALE_CODE_RANGE, SMALLEST_SCALE, STEPS_PER_OCTAVE, QuantTensor, quantize
+from inr_runtime.tensors import SCALE_CODE_RANGE, SCALE_SLACK, SMALLEST_SCALE, STEPS_PER_OCTAVE, QuantTensor, quantize
 from inr_runtime.units import leaky_parameters
 from inr_train.graph_runner import run_graph
 from inr_train.models import VideoModel
@@ -76,21 +76,27 @@ def imitate_quantize(weight: Tensor, bits: int, axis: int | None) -> Tensor:
     """The float values that `quantize(weight, bits, axis).dequantize()` gives; gradients as if it did nothing."""
     with torch.no_grad():
         top = 2 ** (bits - 1) - 1
-        scale, used = _grid_scale(weight, top, axis)
+        code, used = slice_scale(weight, top, axis)
+        scale = scale_of_code(code)
         imitated = (weight / scale).round_().clamp_(-top, top).mul_(scale).mul_(used)
     result: Tensor = _Through.apply(weight, imitated)
     return result
 
 
-def _grid_scale(weight: Tensor, top: int, axis: int | None) -> tuple[Tensor, Tensor]:
-    """Scales of the slices, and 0 for those that are too small for any, else 1."""
+def slice_scale(weight: Tensor, top: int, axis: int | None) -> tuple[Tensor, Tensor]:
+    """Codes of the scales of a weight's slices, and 0 for slices that are too small for any, else 1; both broadcast."""
     peak = (
         weight.abs().amax() if axis is None else weight.abs().amax([d for d in range(weight.ndim) if d != axis], True)
     )
     low, high = SCALE_CODE_RANGE
     wanted = peak.double() / top
-    code = torch.ceil(torch.log2(wanted.clamp_min(SMALLEST_SCALE)) * STEPS_PER_OCTAVE - 1e-6).clamp(low, high)
-    return torch.exp2(code / STEPS_PER_OCTAVE).float(), (wanted > SMALLEST_SCALE).float()
+    code = torch.ceil(torch.log2(wanted.clamp_min(SMALLEST_SCALE)) * STEPS_PER_OCTAVE - SCALE_SLACK).clamp(low, high)
+    return code, (wanted > SMALLEST_SCALE).float()
+
+
+def scale_of_code(code: Tensor) -> Tensor:
+    """float32, as `inr_runtime.tensors.scale_of`."""
+    return torch.exp2(code / STEPS_PER_OCTAVE).float()
 
 
 Bits = tuple[int, int, int]

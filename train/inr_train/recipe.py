@@ -20,18 +20,21 @@ RACE_SHARE, LEAST_RACE_STEPS = 0.02, 10
 """Of all steps: how many each candidate takes, and how many at least."""
 PRUNED_SHARE = 0.3
 """Of the steps without quantization: how many come after pruning."""
+TAIL_SHARE = 0.1
+"""Of all steps: how many imitate integers where compensated rounding alone would lose too much."""
 
 
 @dataclass(frozen=True)
 class Phase:
     """A stretch of training.
 
-    share: of all steps. quantize: what is imitated in the forward pass (`none`; `weights` as stored; `int8`: weights
-    and activations as cpu-int8 computes them). branch: start from here, record the result as the float reference in
-    the report, then go back to where it started: the rest of the schedule once more without compression. sparsity: the
-    share of the prunable weights that are zero from the beginning of this phase to the end of the run; 0 changes
-    nothing. noise: share of the weights that are imitated as integers in a step, drawn anew for each; 1 is ordinary
-    quantization-aware training, less is Quant-Noise (Fan et al. 2021), of which HiNeRV uses 0.9.
+    share: of all steps; 0 trains nothing: the best weights of the phase before are rounded. quantize: what is imitated
+    in the forward pass (`none`; `weights` as stored; `int8`: weights and activations as cpu-int8 computes them).
+    branch: start from here, record the result as the float reference in the report, then go back to where it started:
+    the rest of the schedule once more without compression. sparsity: the share of the prunable weights that are zero
+    from the beginning of this phase to the end of the run; 0 changes nothing. noise: share of the weights that are
+    imitated as integers in a step, drawn anew for each; 1 is ordinary quantization-aware training, less is Quant-Noise
+    (Fan et al. 2021), of which HiNeRV uses 0.9.
     """
 
     name: str
@@ -92,8 +95,10 @@ class Recipe:
         object.__setattr__(self, "phases", tuple(p if isinstance(p, Phase) else Phase(**p) for p in self.phases))
         object.__setattr__(self, "betas", tuple(self.betas))
         total = sum(p.share for p in self.phases if not p.branch)
-        if abs(total - 1) > 1e-6 or any(p.quantize not in QUANTIZE or p.share <= 0 for p in self.phases):
+        if abs(total - 1) > 1e-6 or any(p.quantize not in QUANTIZE or p.share < 0 for p in self.phases):
             raise ValueError(f"phases must share out 1 and quantize one of {QUANTIZE}, found {self.phases}")
+        if any(not p.share and (p.branch or p.sparsity or p.quantize == "none") for p in self.phases):
+            raise ValueError(f"a phase without steps can only quantize, found {self.phases}")
         if self.dtype not in ("", "bf16", "fp32"):
             raise ValueError(f"dtype {self.dtype!r} is not bf16 or fp32")
         if self.optimizer not in OPTIMIZERS or not (0 < self.muon_rate <= 1 and 0 <= self.weight_decay <= 10):
@@ -132,16 +137,16 @@ class Recipe:
 
     def steps(self, frames: int) -> int:
         """Optimizer steps of the whole run, branches not counted; at least one a phase."""
-        main_phases = sum(not p.branch for p in self.phases)
+        main_phases = sum(not p.branch and p.share > 0 for p in self.phases)
         return max(main_phases, round(self.epochs * max(1, frames // self.batch_size)))
 
     def spans(self, frames: int) -> list[tuple[int, int]]:
         """First and one past last step of each phase; a branch runs over the steps that follow it."""
         total, begin, spans = self.steps(frames), 0, []
         for i, phase in enumerate(self.phases):
-            following = sum(not p.branch for p in self.phases[i + 1 :])
+            following = sum(not p.branch and p.share > 0 for p in self.phases[i + 1 :])
             end = min(max(begin + 1, begin + round(phase.share * total)), total - (0 if phase.branch else following))
-            spans.append((begin, total if following == 0 else end))
+            spans.append((begin, begin if not phase.share else total if following == 0 else end))
             begin = begin if phase.branch else spans[-1][1]
         return spans
 
@@ -157,9 +162,10 @@ class Recipe:
         return sum(n * self.cost(i) for i, n in enumerate(lengths)) + self.evaluation_cost(frames) + raced
 
     def evaluation_cost(self, frames: int) -> float:
-        """Expected milliseconds of all evaluations."""
+        """Expected milliseconds of all evaluations, and of compensated rounding, which costs about as much as two."""
         lengths = (end - begin for begin, end in self.spans(frames))
-        return sum(-(-length // self.interval(frames)) for length in lengths) * self.ms_per_evaluation
+        rounding = 2 * (self.phases[-1].quantize != "none")
+        return (sum(-(-length // self.interval(frames)) for length in lengths) + rounding) * self.ms_per_evaluation
 
     def race_steps(self, frames: int) -> int:
         """Steps of each candidate; 0 where there is one."""
@@ -199,7 +205,7 @@ def with_goal(recipe: Recipe, quantize: str | None = None, sparsity: float = 0.0
     quantize: `int8`, `weights`, or `none` for a float model; None leaves it. sparsity: prune so much, at once where the
     run starts from trained weights, else when most of the fitting is done.
     """
-    phases = recipe.phases
+    phases = _with_tail(recipe, quantize)
     if quantize == "none":
         kept = [p for p in phases if p.quantize == "none" and not p.branch] or [Phase("fit", 1.0)]
         phases = tuple(replace(p, share=p.share / sum(p.share for p in kept)) for p in kept)
@@ -216,6 +222,16 @@ def with_noise(recipe: Recipe, noise: float) -> Recipe:
     """The same recipe with a share of the weights imitated in each step, where phases imitate them."""
     phases = tuple(replace(p, noise=noise) if p.quantize != "none" else p for p in recipe.phases)
     return replace(recipe, phases=phases)
+
+
+def _with_tail(recipe: Recipe, quantize: str | None) -> tuple[Phase, ...]:
+    """Rounding without steps is for 8 bits and float activations: train for anything coarser."""
+    phases, last = recipe.phases, recipe.phases[-1]
+    if last.share or not (quantize == "int8" or recipe.weight_bits < 8 or last.noise < 1):
+        return phases
+    before = tuple(replace(p, share=p.share * (1 - TAIL_SHARE)) for p in phases[:-1])
+    reference = Phase("float reference", TAIL_SHARE, branch=True)
+    return (*before, reference, replace(last, share=TAIL_SHARE))
 
 
 def _pruned_late(phases: tuple[Phase, ...], sparsity: float) -> tuple[Phase, ...]:

@@ -11,17 +11,13 @@ INT8_PHASES = (Phase("fit", 0.85), Phase("float reference", 0.15, branch=True), 
 FAST_RECIPE = Recipe("fast", epochs=100, phases=INT8_PHASES)
 """Short budgets on any machine: L1 of pixels and of FFT coefficients, high learning rate."""
 
-WEIGHT_PHASES = (
-    Phase("fit", 0.92),
-    Phase("float reference", 0.08, branch=True),
-    Phase("weights", 0.08, quantize="weights"),
-)
+ROUNDED_PHASES = (Phase("fit", 1.0), Phase("weights", 0.0, quantize="weights"))
 
 EDGE_RECIPE = replace(
     FAST_RECIPE,
     name="edge",
     epochs=60,
-    phases=WEIGHT_PHASES,
+    phases=ROUNDED_PHASES,
     alpha=0.0,
     decay="linear",
     optimizer="muon",
@@ -29,8 +25,8 @@ EDGE_RECIPE = replace(
     grid_rate=3.0,
     muon_rate=2e-2,
 )
-"""Muon for matrices, Adam for the rest. Its tail imitates integer weights only: with rounded activations it reaches
-the same quality as played, in slower steps."""
+"""Muon for matrices, Adam for the rest. Weights are rounded at the end (`compensation.py`), which loses less than a
+tail that imitates integers, and leaves all steps to the fit."""
 
 NERV_RECIPE = Recipe(
     "nerv",

@@ -70,7 +70,7 @@ def measure_speed(
         alone = _milliseconds(plain, frames, dtype, 1)
         chosen, threads = min((chosen, threads), (alone, 1), key=lambda pair: min(pair[0]))
     quantized = [0.0]
-    kinds = [phase.quantize for phase in recipe.phases if phase.quantize != "none"]
+    kinds = [phase.quantize for phase in recipe.phases if phase.quantize != "none" and phase.share]
     if traced is not None and kinds:
         trial = _imitation(copied, frames, recipe, traced, kinds[-1])
         quantized = _milliseconds(trial, frames, dtype, threads)
