@@ -6,6 +6,7 @@ import json
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ from inr_runtime.segment import PRINT_PIXELS, Segment, SegmentCost, make_thumbna
 from inr_runtime.tensors import QuantTensor
 from inr_train.checkpoint import Checkpoint
 from inr_train.clip import Clip
+from inr_train.compensation import compensate
 from inr_train.evaluate import frame_of
 from inr_train.models import VideoModel, count_parameters
 from inr_train.quantization import quantize_grids, quantize_weights
@@ -91,7 +93,7 @@ def export(
     checkpoint = model if isinstance(model, Checkpoint) else Checkpoint.load(Path(model))
     network = checkpoint.build()
     traced = trace(network)
-    weights = quantize_weights(network, traced, *checkpoint.bits)
+    weights = quantize_weights(_rounded(checkpoint, traced, progress), traced, *checkpoint.bits)
     clip = reference if reference is not None or not (check or int8) else find_source(checkpoint.source)
     precision = _precision(checkpoint, traced, weights, clip, int8_budget_db, progress) if int8 else None
     ranges = precision.ranges if precision else {}
@@ -152,6 +154,16 @@ def _keep_promise(report: ExportReport, max_loss_db: float, pruned: bool) -> Non
                 f"than --max-loss-db {max_loss_db:g}; {way_out}, or allow more",
                 report,
             )
+
+
+def _rounded(checkpoint: Checkpoint, traced: Trace, progress: Callable[[str, int, int], None] | None) -> VideoModel:
+    """The model whose weights go into the file: rounded so that errors cancel, unless training has seen to that."""
+    network = checkpoint.build()
+    if not checkpoint.rounded:
+        show = partial(progress, "rounding weights") if progress else None
+        found = compensate(network, traced, checkpoint.bits, checkpoint.info.frame_count, show)
+        network.load_state_dict(found, strict=False)
+    return network
 
 
 def _precision(

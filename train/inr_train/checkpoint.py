@@ -54,6 +54,12 @@ class Checkpoint:
         """As `quantize_weights` takes them."""
         return self.weight_bits, self.bias_bits, self.float_bits or self.weight_bits
 
+    @property
+    def rounded(self) -> bool:
+        """Whether training ended with rounding to these very bits; where not, the exporter rounds."""
+        phases = self.recipe.get("phases") or [{}]
+        return phases[-1].get("quantize", "none") != "none" and self.recipe.get("weight_bits") == self.weight_bits
+
     def build(self) -> VideoModel:
         """The model with its weights, in evaluation mode. Raises `InputError` where weights do not fit."""
         model = build_model(self.model, self.config)
