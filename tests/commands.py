@@ -22,7 +22,7 @@ def script(name: str) -> str:
 
 def inr_play(*arguments: object, **options: Any) -> Run:
     """Run `inr-play` to its end, with stdout and stderr as bytes."""
-    return subprocess.run([script("inr-play"), *map(str, arguments)], capture_output=True, timeout=60, **options)
+    return subprocess.run([script("inr-play"), *map(str, arguments)], capture_output=True, timeout=300, **options)
 
 
 def start_play(*arguments: object) -> subprocess.Popen[bytes]:
@@ -33,7 +33,7 @@ def start_play(*arguments: object) -> subprocess.Popen[bytes]:
 
 def run_text(name: str, *arguments: object, code: int | None = 0) -> subprocess.CompletedProcess[str]:
     """Run a command to its end, its output as text; it must exit with `code` unless that is None."""
-    done = subprocess.run([script(name), *map(str, arguments)], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([script(name), *map(str, arguments)], capture_output=True, text=True, timeout=300)
     assert code is None or done.returncode == code, done.stderr
     return done
 

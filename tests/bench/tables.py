@@ -15,6 +15,7 @@ from tests.bench.compression_curves.table import compression_table
 from tests.bench.decode_speed.table import decode_table
 from tests.bench.edge_search.table import edge_table
 from tests.bench.paper_tables.table import paper_tables
+from tests.bench.rounding.table import rounding_table
 from tests.bench.time_to_quality.table import time_table
 
 ROOT = Path(__file__).parents[2]
@@ -92,6 +93,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "entropy": entropy_table,
     "mutations": mutations_table,
     "papers": lambda: paper_tables(results("paper_tables")),
+    "rounding": lambda: rounding_table(results("rounding")),
     "time": lambda: time_table(results("time_to_quality")),
 }
 

@@ -24,7 +24,7 @@ from inr_train.models import VideoModel
 from inr_train.quantization import Bits, QuantizedModel, bits_by_weight, imitate_quantize, scale_of_code, slice_scale
 from inr_train.trace import Trace, weight_axes
 
-FRAMES = 64
+FRAMES = 32
 """Moments that are looked at, at most, spread evenly."""
 PLACES_PER_WEIGHT, LEAST_PLACES = 32, 64
 """Places of a layer's output that are looked at: in all as a multiple of the weights of a channel, and in each run."""

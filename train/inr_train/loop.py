@@ -181,6 +181,7 @@ def _train(run: Run, frames: Tensor, saver: Saver, log: RunLog, progress: Callab
             if run.phase == len(run.recipe.phases) - 1:
                 _round(run, frames, log)
                 run.elapsed = time.monotonic() - clock
+                watch(run)
             _end_phase(run, begin)
 
 
@@ -240,15 +241,16 @@ def _evaluate(run: Run, frames: Tensor, log: RunLog) -> bool:
     return True
 
 
-def _record(run: Run, quality: Quality, log: RunLog) -> None:
+def _record(run: Run, quality: Quality, log: RunLog, **more: object) -> None:
     """Log an evaluation, and remember the weights if they are the phase's best."""
-    row = {
+    row: dict[str, Any] = {
         "step": run.step,
         "phase": run.recipe.phases[run.phase].name,
         "loss": run.loss,
         "psnr_db": quality.psnr_db,
         "psnr_8bit_db": quality.psnr_8bit_db,
         "seconds": round(run.elapsed, 2),
+        **more,
     }
     run.rows.append(row)
     log.write(row)
@@ -259,13 +261,13 @@ def _record(run: Run, quality: Quality, log: RunLog) -> None:
 
 def _round(run: Run, frames: Tensor, log: RunLog) -> None:
     """Round the best weights so that errors cancel; what training reached without that stays where it is better."""
-    if not isinstance(run.network, QuantizedModel):
+    if not isinstance(run.network, QuantizedModel) or (run.rows and run.rows[-1].get("rounded")):
         return
     if run.best:
         run.model.load_state_dict(run.best["weights"])
     rounded = compensate(run.model, run.trace(), run.network.bits, len(frames))
     run.model.load_state_dict(rounded, strict=False)
-    _record(run, evaluate(run.network, frames, run.recipe.every), log)
+    _record(run, evaluate(run.network, frames, run.recipe.every), log, rounded=True)
 
 
 def _restart(run: Run, what: str) -> None:

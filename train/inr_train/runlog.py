@@ -50,7 +50,8 @@ class Progress:
         here = run.step - spans[run.phase][0]
         done = sum(lengths[: run.phase]) + here
         cost = sum(n * recipe.cost(i) for i, n in enumerate(lengths[: run.phase])) + here * recipe.cost(run.phase)
-        cost += len(run.rows) * recipe.ms_per_evaluation + run.raced * recipe.cost(0)
+        rounded = len(run.rows) > 0 and "rounded" in run.rows[-1]
+        cost += (len(run.rows) + rounded) * recipe.ms_per_evaluation + run.raced * recipe.cost(0)
         epoch = run.step * recipe.epochs / max(1, recipe.steps(frames))
         psnr = run.rows[-1]["psnr_db"] if run.rows else None
         name, share = recipe.phases[run.phase].name, min(1.0, cost / recipe.total_cost(frames))

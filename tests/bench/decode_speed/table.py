@@ -18,6 +18,7 @@ COLUMNS = (
     ("best PyTorch", "ratio_to_best_torch", "{:.2f}x", 1.0),
     ("GMAC/s", "gmac_per_s", "{:.0f}", 1.0),
     ("of peak", "share_of_peak", "{:.0f} %", 100.0),
+    ("PSNR", "psnr_db", "{:.2f} dB", 1.0),
     ("first frame", "first_frame_ms", "{:.0f} ms", 1.0),
     ("seek", "seek_ms", "{:.0f} ms", 1.0),
     ("open", "open_ms", "{:.0f} ms", 1.0),
