@@ -12,14 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from tests.bench.compression_curves.table import compression_table
-from tests.bench.decode_speed.table import decode_table
+from tests.bench.decode_speed.table import decode_all_table, decode_table, profile_table
 from tests.bench.edge_search.table import edge_table
 from tests.bench.paper_tables.table import paper_tables
 from tests.bench.rounding.table import rounding_table
 from tests.bench.time_to_quality.table import time_table
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = (ROOT / "README.md", ROOT / "docs" / "tables.md", ROOT / "docs" / "training-fast.md")
+DOCUMENTS = (
+    ROOT / "README.md",
+    *(ROOT / "docs" / f"{name}.md" for name in ("tables", "training-fast", "decode-speed")),
+)
 RESULTS = Path(__file__).parent / "results"
 _MARK = re.compile(r"(<!-- table (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -88,11 +91,13 @@ def mutations_table() -> str:
 TABLES: dict[str, Callable[[], str]] = {
     "compression": lambda: compression_table(results("compression_curves")),
     "decode": lambda: decode_table(results("decode_speed")),
+    "decode_all": lambda: decode_all_table(results("decode_speed")),
     "demo": demo_table,
     "edge": lambda: edge_table(results("edge_search")),
     "entropy": entropy_table,
     "mutations": mutations_table,
     "papers": lambda: paper_tables(results("paper_tables")),
+    "profile": lambda: profile_table(results("decode_speed")),
     "rounding": lambda: rounding_table(results("rounding")),
     "time": lambda: time_table(results("time_to_quality")),
 }

@@ -11,6 +11,7 @@ from click.testing import CliRunner
 
 from inr_runtime.media import ReadOptions
 from inr_train import Clip, fit
+from inr_train.clip import EXCERPT
 
 KEYS = {
     *("model", "engine", "precision", "fps", "fps_network", "ratio_to_best_torch", "ratio_to_torch_fp32", "ms_p50"),
@@ -44,18 +45,18 @@ def test_rows_of_a_small_model_and_resuming(tmp_path: Path, monkeypatch: pytest.
     assert (tmp_path / "edge-5-1.json").stat().st_mtime_ns == written
 
 
-def test_trained_models_have_a_quality(video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trained_models_have_a_quality(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import tests.bench.decode_speed.__main__ as program
     from tests.bench.decode_speed import files, measure
 
-    clip = Clip.read(video, ReadOptions(size=(40, 24)))
+    clip = Clip.read(EXCERPT, ReadOptions(size=(40, 24)))
     fit(clip, "edge-5", epochs=2, output=tmp_path / "edge-5.pt", threads=1)
     monkeypatch.setattr(program, "MODELS", {"edge-5": files.Case("edge-5", (40, 24))})
     monkeypatch.setattr(files, "FRAMES", len(clip))
     monkeypatch.setattr(program, "FRAMES", len(clip))
     monkeypatch.setattr(measure, "COLD_RUNS", 1)
     arguments = ["--model", "edge-5", "--engine", "NCHW", "--engine", "cpu-int8", "--threads", "1", "--seconds", "0.1"]
-    arguments += ["--work", str(tmp_path / "work"), "--trained", str(tmp_path), "--video", str(video)]
+    arguments += ["--work", str(tmp_path / "work"), "--trained", str(tmp_path), "--video", str(EXCERPT)]
     done = CliRunner().invoke(program.main, arguments, catch_exceptions=False)
     assert done.exit_code == 0
     usual, ours = json.loads((tmp_path / "work" / "edge-5-1.json").read_text())["rows"]

@@ -6,11 +6,45 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from inr_runtime.errors import InrError
-from inr_train.checkpoint import Checkpoint
+from inr_train.checkpoint import Checkpoint, versions
+from inr_train.clip import Clip
+from inr_train.pruning import sparsity_of
 from inr_train.run import Run, Saver, deferred_interrupts
+from inr_train.source import describe_source
+
+
+def finished(run: Run, clip: Clip) -> Checkpoint:
+    """The model of a run that has come to its end, with its report."""
+    report = dict(run.report)
+    ranges = {k: (v[0], v[1]) for k, v in report.pop("ranges", {}).items()}
+    final, reference = report.pop("final"), report.pop("float", None)
+    compressed = run.masks or run.recipe.phases[-1].quantize != "none"
+    floats = final if not compressed else reference or {}
+    report |= final
+    report |= {"psnr_float_db": floats.get("psnr_db"), "psnr_float_8bit_db": floats.get("psnr_8bit_db")}
+    report |= {"evaluated_frames": len(range(0, len(clip), run.recipe.every))}
+    report |= {"sparsity": sparsity_of(run.model) if run.masks else 0.0}
+    report |= {"train_seconds": run.elapsed, "device": str(run.device), "curve": run.rows}
+    return Checkpoint(
+        model=run.name,
+        config=run.config,
+        info=replace(clip.info, frame_count=len(clip)),
+        weights={k: v.detach().cpu().contiguous() for k, v in run.model.state_dict().items()},
+        weight_bits=run.recipe.weight_bits,
+        bias_bits=run.recipe.bias_bits,
+        float_bits=run.recipe.float_bits,
+        ranges=ranges,
+        graph_digest=run.traced.graph.digest.hex() if run.traced else "",
+        recipe=run.recipe.to_dict(),
+        report=report,
+        source=describe_source(clip),
+        seed=run.seed,
+        versions=versions(),
+    )
 
 
 def keep_model(checkpoint: Checkpoint, path: Path, run: Run, saver: Saver) -> None:

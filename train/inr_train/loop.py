@@ -7,7 +7,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,20 +16,20 @@ from torch import Tensor
 
 from inr_runtime.errors import InrError, UsageError
 from inr_runtime.files import check_output, remove_leftovers
-from inr_train.checkpoint import Checkpoint, versions
+from inr_train.budget import fit_again
+from inr_train.checkpoint import Checkpoint
 from inr_train.clip import Clip
 from inr_train.compensation import compensate
 from inr_train.evaluate import Quality, evaluate
-from inr_train.keep import keep_model, keep_state
+from inr_train.keep import finished, keep_model, keep_state
 from inr_train.lock import held
 from inr_train.models import MODELS
-from inr_train.pruning import prune, sparsity_of
+from inr_train.pruning import prune
 from inr_train.quantization import QuantizedModel
 from inr_train.race import race
 from inr_train.recipe import Recipe
 from inr_train.run import Run, Saver, deferred_interrupts
 from inr_train.runlog import Progress, RunLog
-from inr_train.source import describe_source
 from inr_train.start import (
     Estimate,
     check_resumed,
@@ -107,7 +107,7 @@ def fit(
         with RunLog(Path(log) if log else None, run.rows) as run_log:
             _train(run, frames, saver, run_log, progress)
         run.model.settle(frames)
-        checkpoint = _finished(run, clip)
+        checkpoint = finished(run, clip)
         if path is not None:
             keep_model(checkpoint, path, run, saver)
     return checkpoint
@@ -176,6 +176,8 @@ def _train(run: Run, frames: Tensor, saver: Saver, log: RunLog, progress: Callab
                     if not _evaluate(run, frames, log):
                         continue
                     run.step = end if _reached(run) else run.step
+                fit_again(run, count)
+                _, end = run.recipe.spans(count)[run.phase]
                 watch(run)
                 saver.save(run)
             if run.phase == len(run.recipe.phases) - 1:
@@ -278,32 +280,3 @@ def _restart(run: Run, what: str) -> None:
     warnings.warn(f"training {what} at step {run.step}: going back, with half the learning rate", stacklevel=2)
     run.restore(run.good)
     run.restarts = restarts
-
-
-def _finished(run: Run, clip: Clip) -> Checkpoint:
-    report = dict(run.report)
-    ranges = {k: (v[0], v[1]) for k, v in report.pop("ranges", {}).items()}
-    final, reference = report.pop("final"), report.pop("float", None)
-    compressed = run.masks or run.recipe.phases[-1].quantize != "none"
-    floats = final if not compressed else reference or {}
-    report |= final
-    report |= {"psnr_float_db": floats.get("psnr_db"), "psnr_float_8bit_db": floats.get("psnr_8bit_db")}
-    report |= {"evaluated_frames": len(range(0, len(clip), run.recipe.every))}
-    report |= {"sparsity": sparsity_of(run.model) if run.masks else 0.0}
-    report |= {"train_seconds": run.elapsed, "device": str(run.device), "curve": run.rows}
-    return Checkpoint(
-        model=run.name,
-        config=run.config,
-        info=replace(clip.info, frame_count=len(clip)),
-        weights={k: v.detach().cpu().contiguous() for k, v in run.model.state_dict().items()},
-        weight_bits=run.recipe.weight_bits,
-        bias_bits=run.recipe.bias_bits,
-        float_bits=run.recipe.float_bits,
-        ranges=ranges,
-        graph_digest=run.traced.graph.digest.hex() if run.traced else "",
-        recipe=run.recipe.to_dict(),
-        report=report,
-        source=describe_source(clip),
-        seed=run.seed,
-        versions=versions(),
-    )

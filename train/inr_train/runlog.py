@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from inr_runtime.errors import InrError
+from inr_train.budget import expected_ms
 from inr_train.run import Run
 
 
@@ -47,14 +48,10 @@ class Progress:
         """The state of `run` on a clip of `frames` frames."""
         recipe, spans = run.recipe, run.recipe.spans(frames)
         lengths = [end - begin for begin, end in spans]
-        here = run.step - spans[run.phase][0]
-        done = sum(lengths[: run.phase]) + here
-        cost = sum(n * recipe.cost(i) for i, n in enumerate(lengths[: run.phase])) + here * recipe.cost(run.phase)
-        rounded = len(run.rows) > 0 and "rounded" in run.rows[-1]
-        cost += (len(run.rows) + rounded) * recipe.ms_per_evaluation + run.raced * recipe.cost(0)
+        done = sum(lengths[: run.phase]) + run.step - spans[run.phase][0]
         epoch = run.step * recipe.epochs / max(1, recipe.steps(frames))
         psnr = run.rows[-1]["psnr_db"] if run.rows else None
-        name, share = recipe.phases[run.phase].name, min(1.0, cost / recipe.total_cost(frames))
+        name, share = recipe.phases[run.phase].name, min(1.0, expected_ms(run, frames) / recipe.total_cost(frames))
         return cls(done, sum(lengths), epoch, recipe.epochs, name, loss, psnr, run.elapsed, share)
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from inr_runtime.errors import InputError, UsageError
+from inr_train.budget import fit_into
 from inr_train.checkpoint import Checkpoint
 from inr_train.clip import Clip
 from inr_train.losses import POINTWISE, least_side
@@ -165,6 +166,7 @@ def start_run(
         left = max(seconds / 2, seconds - (time.monotonic() - begin))
         run.recipe = fit_into(run.recipe, left, run.model.count_items(frames.shape), len(frames))
     run.report = {"preset": preset.name, "parameters": count_parameters(run.model), "time_budget": seconds}
+    run.report["planned_seconds"] = left if seconds else 0.0
     if origin is not None:
         if origin.report.get("sparsity"):
             run.masks = masks_of(run.model)
@@ -173,8 +175,6 @@ def start_run(
     return run
 
 
-MOST_EVALUATING = 0.1
-"""Of a time budget: the share that evaluations may take."""
 SETTLED = (
     "dtype",
     "threads",
@@ -183,29 +183,6 @@ SETTLED = (
     *(f"ms_per_{what}" for what in ("step", "quantized_step", "evaluation")),
 )
 """Fields of a recipe that are chosen where a run begins."""
-
-
-def fit_into(recipe: Recipe, seconds: float, items: int, frames: int = 1) -> Recipe:
-    """The recipe with as many epochs as fit into a time; at least one step a phase.
-
-    Where evaluations of all `frames` would take much of it, they compare one of every few.
-    """
-    for every in (2**i for i in range(frames.bit_length())):
-        found = _longest(
-            replace(recipe, every=every, ms_per_evaluation=recipe.ms_per_evaluation / every), seconds, items
-        )
-        if found.evaluation_cost(items) <= MOST_EVALUATING * 1e3 * seconds:
-            break
-    return found
-
-
-def _longest(recipe: Recipe, seconds: float, items: int) -> Recipe:
-    low, high = 0.0, 1e6
-    for _ in range(60):
-        middle = (low + high) / 2
-        fits = replace(recipe, epochs=middle).total_cost(items) <= 1e3 * seconds
-        low, high = (middle, high) if fits else (low, middle)
-    return replace(recipe, epochs=max(low, 1e-6))
 
 
 def _check_patch(size: tuple[int, int] | None, loss: str) -> None:

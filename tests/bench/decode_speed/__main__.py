@@ -20,7 +20,7 @@ from rich.console import Console
 from tests.bench.anchors import x265_file
 from tests.bench.decode_speed.contestants import Contestant, Ffmpeg, Ours, contestants
 from tests.bench.decode_speed.files import CASES, FRAMES, Case, make_file
-from tests.bench.decode_speed.measure import cold, interleaved, keep, peaks, quality
+from tests.bench.decode_speed.measure import cold, interleaved, keep, peaks, quality, where_time_goes
 from tests.bench.decode_speed.table import draw, show
 from tests.bench.record import RESULTS, commit, write_results
 
@@ -40,7 +40,8 @@ PROTOCOL = (
     "fastest PyTorch of the model. share_of_peak: of the matrix product of that precision, measured in the same run "
     "({peaks}). first_frame_ms: a cold process of inr-play from start to exit, median of 3. peak_memory_bytes: of a "
     "process of inr-play. seek_ms: frames in no order. psnr_db: mean of 12 frames against the "
-    "clip. x265: medium, tune=psnr, keyint 250 of the clip itself, all frames."
+    "clip. profile: the fastest run of every operator, ONNX Runtime's clock. x265: medium, tune=psnr, keyint 250 of "
+    "the clip itself, all frames."
 )
 
 
@@ -104,7 +105,7 @@ def model_slice(case: Case, work: Path, threads: int, given: dict[str, Any]) -> 
     clip = Clip.read(source, ReadOptions(size=case.size)) if learned else None
     rows = [
         {"model": case.preset, "engine": f.engine, "precision": f.precision, **row, **_outside(f)}
-        | {"psnr_db": quality(f, clip) if clip else None}
+        | {"psnr_db": quality(f, clip) if clip else None, "profile": where_time_goes(f)}
         for f, row in zip(fighters, timed, strict=True)
     ]
     torches = [r["fps_network"] for r in rows if r["engine"].startswith("torch")]

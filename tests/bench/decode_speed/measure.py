@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from tests.bench.decode_speed.contestants import Contestant, Ours, Torch, seconds_of
 
+from inr_player.profile import profile
 from inr_runtime.metrics import psnr
 from inr_train import Clip
 
@@ -96,6 +97,14 @@ def quality(fighter: Contestant, clip: Clip) -> float:
     decibels = [psnr(fighter.frame(i), clip.frames[i]) for i in chosen]
     fighter.close()
     return statistics.mean(decibels)
+
+
+def where_time_goes(fighter: Contestant) -> dict[str, Any] | None:
+    """Milliseconds of a frame by type of operator, for our own graph of integers on ONNX Runtime; None for others."""
+    if not isinstance(fighter, Ours) or fighter.target != "cpu-int8":
+        return None
+    found = profile(str(fighter.path), fighter.target, fighter.threads)
+    return {"ms_per_frame": found.ms_per_frame, "ms": {row.op: row.ms for row in found.operators}}
 
 
 def cold(fighter: Ours) -> dict[str, Any]:

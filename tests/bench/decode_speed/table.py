@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,30 @@ def show(rows: Rows) -> None:
 
 
 def decode_table(records: Rows) -> str:
-    """What every machine measured, in Markdown."""
+    """What every machine measured, in Markdown: PyTorch as research code runs it, its best, and our engines."""
+    return _tables(records, _main_rows)
+
+
+def decode_all_table(records: Rows) -> str:
+    """The same with every row."""
+    return _tables(records, list)
+
+
+def profile_table(records: Rows) -> str:
+    """Where a frame's time goes on ONNX Runtime in int8."""
+    lines = []
+    for record in records:
+        lines += [f"{record['hardware']}, commit {record['commit']}, {record['date']}:", ""]
+        lines += ["| model | operators of a frame | convolutions | GMAC/s in them | other operators |"]
+        lines += ["|---|--:|--:|--:|---|"]
+        for row in record["rows"]:
+            if found := row.get("profile"):
+                lines += [f"| {row['model']} | {' | '.join(_profile_cells(row, found))} |"]
+        lines += [""]
+    return "\n".join(lines)
+
+
+def _tables(records: Rows, choose: Callable[[Rows], Rows]) -> str:
     if not records:
         return "Not measured yet: `python -m tests.bench.decode_speed --record`."
     lines = []
@@ -46,9 +69,33 @@ def decode_table(records: Rows) -> str:
         about = f"{record['hardware']}, commit {record['commit']}, {record['date']}. {record['protocol']}"
         lines += [about, "", f"| model | engine | arithmetic | {' | '.join(c[0] for c in COLUMNS)} |"]
         lines += ["|---|---|---|" + "--:|" * len(COLUMNS)]
-        lines += [f"| {' | '.join(_cells(row))} |" for row in record["rows"]]
+        lines += [f"| {' | '.join(_cells(row))} |" for row in choose(record["rows"])]
         lines += [""]
     return "\n".join(lines)
+
+
+def _main_rows(rows: Rows) -> Rows:
+    """Of each model: the first and the fastest PyTorch, ONNX Runtime on integers, the fastest OpenVINO."""
+    chosen = []
+    for model in dict.fromkeys(r["model"] for r in rows):
+        mine = [r for r in rows if r["model"] == model]
+        torches = [r for r in mine if r["engine"].startswith("torch")]
+        openvino = [r for r in mine if r["engine"] == "openvino"]
+        best = [max(group, key=lambda r: r["fps_network"]) for group in (torches, openvino) if group]
+        others = [r for r in mine if (r["precision"] == "int8" and r["engine"] == "cpu") or r["engine"] == "ffmpeg"]
+        wanted = [id(r) for r in (*torches[:1], *best, *others)]
+        chosen += [r for r in mine if id(r) in wanted]
+    return chosen
+
+
+def _profile_cells(row: dict[str, Any], found: dict[str, Any]) -> list[str]:
+    total = found["ms_per_frame"]
+    convolutions = sum(ms for op, ms in found["ms"].items() if "Conv" in op)
+    others = sorted(((ms, op) for op, ms in found["ms"].items() if "Conv" not in op), reverse=True)
+    words = ", ".join(f"{op} {ms / total:.0%}" for ms, op in others[:5])
+    speed = row["gmac_per_frame"] / max(convolutions, 1e-9) * 1e3
+    share = speed / (row["gmac_per_s"] / row["share_of_peak"])
+    return [f"{total:.1f} ms", f"{convolutions / total:.0%}", f"{speed:.0f} ({share:.0%} of peak)", words]
 
 
 def _cells(row: dict[str, Any]) -> list[str]:
