@@ -19,7 +19,7 @@ STEPS_PER_OCTAVE = 64
 SCALE_CODE_RANGE = (-64 * 40, 64 * 24)
 """Scales between 2^-40 and 2^24: below, a tensor is zero for every use; above, float32 sums overflow."""
 
-SCALE_SLACK = 1e-5
+SCALE_SLACK = 2e-5
 """Of a step between scales: float32 products of the largest integer and a scale ask for that very scale again."""
 
 SMALLEST_SCALE = 2.0 ** (SCALE_CODE_RANGE[0] / STEPS_PER_OCTAVE)

@@ -174,6 +174,8 @@ def _stopped(process: subprocess.Popen[bytes], at: Callable[[], bool]) -> bool:
     if not at():
         return False
     process.send_signal(signal.SIGSTOP)
+    if process.returncode is not None:
+        return False
     os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
     if not (still := at()):
         process.send_signal(signal.SIGCONT)

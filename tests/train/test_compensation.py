@@ -20,6 +20,7 @@ from inr_train.models import Edge, EdgeConfig, HiNeRV, HiNeRVConfig, NeRV, NeRVC
 from inr_train.presets import PRESETS
 from inr_train.quantization import QuantizedModel
 from inr_train.recipe import Phase, Recipe, with_goal
+from inr_train.runlog import Progress
 from inr_train.trace import trace
 
 FLOAT = dataclasses.replace(PRESETS["edge-5"].recipe, epochs=20, dtype="fp32", threads=1)
@@ -149,3 +150,21 @@ def test_fewer_bits_are_rounded_for_when_exporting(tiny_clip: Clip, tmp_path: Pa
         assert code == 0, words
         losses.append(json.loads(out)["loss_db"])
     assert losses[0] < losses[1] < 6
+
+
+def test_a_run_that_was_stopped_behind_its_rounding_ends_with_the_same_weights(tiny_clip: Clip, tmp_path: Path) -> None:
+    calls: list[Progress] = []
+    whole = fit(tiny_clip, "edge-5", recipe=FLOAT, progress=calls.append)
+    last, calls = len(calls), []
+
+    def stop(p: Progress) -> None:
+        calls.append(p)
+        if len(calls) == last:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(tiny_clip, "edge-5", recipe=FLOAT, output=tmp_path / "m.pt", progress=stop)
+    resumed = fit(tiny_clip, output=tmp_path / "m.pt", resume=True)
+    assert all(torch.equal(w, whole.weights[name]) for name, w in resumed.weights.items())
+    assert resumed.report["psnr_float_db"] == whole.report["psnr_float_db"]
+    assert len(resumed.report["curve"]) == len(whole.report["curve"])

@@ -201,7 +201,7 @@ def test_a_time_budget_resumes_with_the_options_it_began_with(tmp_path: Path, ca
 def test_a_time_budget_is_fitted_again_where_steps_take_less_than_was_measured(
     tiny_clip: Clip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("inr_train.start.measure_speed", lambda *_: Speed("fp32", 1, 1000.0, 0.0, 0.1))
+    monkeypatch.setattr("inr_train.start.measure_speed", lambda *_: Speed("fp32", 1, 1000.0, 0.0, 0.1, 0.1))
     planned: list[Estimate] = []
     output = tmp_path / "m.pt"
     fitted = fit(tiny_clip, "edge-5", seconds=5, recipe=EDGE_RECIPE, output=output, announce=planned.append)

@@ -37,18 +37,18 @@ def fit_again(run: Run, items: int) -> None:
     if run.phase or not seconds or run.step not in {round(share * end) for share in FITTED_AGAIN}:
         return
     slower = 1e3 * run.elapsed / expected_ms(run, items)
-    measured = {f"ms_per_{what}" for what in ("step", "quantized_step", "evaluation")}
+    measured = (f"ms_per_{what}" for what in ("step", "quantized_step", "evaluation", "rounding"))
     recipe = replace(recipe, **{name: slower * getattr(recipe, name) for name in measured})
+    left = seconds - run.raced * recipe.cost(0) / 1e3
     least = (run.step + 1) / recipe.phases[0].share / max(1, items // recipe.batch_size)
-    run.recipe = replace(recipe, epochs=max(_longest(recipe, seconds, items).epochs, least))
+    run.recipe = replace(recipe, epochs=max(_longest(replace(recipe, candidates=1), left, items).epochs, least))
 
 
 def expected_ms(run: Run, items: int) -> float:
     """What all steps and evaluations so far should have taken, as measured; 1 a step where nothing was."""
     recipe, spans = run.recipe, run.recipe.spans(items)
     lengths = [end - begin for begin, end in spans[: run.phase]] + [run.step - spans[run.phase][0]]
-    rounded = len(run.rows) > 0 and "rounded" in run.rows[-1]
-    evaluations = (len(run.rows) + rounded) * recipe.ms_per_evaluation
+    evaluations = len(run.rows) * recipe.ms_per_evaluation + run.rounded * recipe.ms_per_rounding
     return sum(n * recipe.cost(i) for i, n in enumerate(lengths)) + evaluations + run.raced * recipe.cost(0)
 
 

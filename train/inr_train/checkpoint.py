@@ -57,8 +57,9 @@ class Checkpoint:
     @property
     def rounded(self) -> bool:
         """Whether training ended with rounding to these very bits; where not, the exporter rounds."""
-        phases = self.recipe.get("phases") or [{}]
-        return phases[-1].get("quantize", "none") != "none" and self.recipe.get("weight_bits") == self.weight_bits
+        phases, weight_bits = self.recipe.get("phases") or [{}], self.recipe.get("weight_bits")
+        trained_for = weight_bits, self.recipe.get("float_bits") or weight_bits
+        return phases[-1].get("quantize", "none") != "none" and trained_for == (self.bits[0], self.bits[2])
 
     def build(self) -> VideoModel:
         """The model with its weights, in evaluation mode. Raises `InputError` where weights do not fit."""

@@ -108,7 +108,7 @@ def _look(layer: _Layer, x: Tensor, shape: Sequence[int], runs: int) -> None:
     row = math.prod(shape[1:])
     columns = _columns(layer, x, shape, max(LEAST_PLACES, math.ceil(PLACES_PER_WEIGHT * row / runs)))
     layer.products = layer.products + (columns @ columns.transpose(1, 2)).double()
-    layer.sums = layer.sums + columns.double().sum(2)
+    layer.sums = layer.sums + columns.sum(2, dtype=torch.double)
     layer.places += columns.shape[2]
 
 

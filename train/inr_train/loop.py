@@ -164,7 +164,7 @@ def _train(run: Run, frames: Tensor, saver: Saver, log: RunLog, progress: Callab
         race(run, frames, watch)
         while run.phase < len(run.recipe.phases):
             begin, end = run.recipe.spans(count)[run.phase]
-            if run.step == begin:
+            if run.step == begin and not run.rounded:
                 _begin_phase(run, frames)
             run.good = run.good or run.snapshot()
             while run.step < end:
@@ -181,8 +181,7 @@ def _train(run: Run, frames: Tensor, saver: Saver, log: RunLog, progress: Callab
                 watch(run)
                 saver.save(run)
             if run.phase == len(run.recipe.phases) - 1:
-                _round(run, frames, log)
-                run.elapsed = time.monotonic() - clock
+                _round(run, frames, log, clock)
                 watch(run)
             _end_phase(run, begin)
 
@@ -197,7 +196,8 @@ def _begin_phase(run: Run, frames: Tensor) -> None:
     phase = run.recipe.phases[run.phase]
     if not phase.share and run.best:
         run.model.load_state_dict(run.best["weights"])
-        run.report.setdefault("float", run.best["quality"])
+        if not run.masks and (run.report.get("float") or {}).get("psnr_db") is None:
+            run.report["float"] = run.best["quality"]
     run.best, run.good = {}, None
     if phase.branch:
         run.trunk = None
@@ -261,15 +261,18 @@ def _record(run: Run, quality: Quality, log: RunLog, **more: object) -> None:
         run.best = {"quality": asdict(quality), "weights": weights, "ranges": run.ranges}
 
 
-def _round(run: Run, frames: Tensor, log: RunLog) -> None:
+def _round(run: Run, frames: Tensor, log: RunLog, clock: float) -> None:
     """Round the best weights so that errors cancel; what training reached without that stays where it is better."""
-    if not isinstance(run.network, QuantizedModel) or (run.rows and run.rows[-1].get("rounded")):
+    if not isinstance(run.network, QuantizedModel) or run.rounded:
         return
     if run.best:
         run.model.load_state_dict(run.best["weights"])
+        run.network.take_ranges(run.best["ranges"])
     rounded = compensate(run.model, run.trace(), run.network.bits, len(frames))
     run.model.load_state_dict(rounded, strict=False)
-    _record(run, evaluate(run.network, frames, run.recipe.every), log, rounded=True)
+    quality = evaluate(run.network, frames, run.recipe.every)
+    run.elapsed = time.monotonic() - clock
+    _record(run, quality, log, rounded=True)
 
 
 def _restart(run: Run, what: str) -> None:

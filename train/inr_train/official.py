@@ -22,6 +22,7 @@ from inr_train.checkpoint import Checkpoint, versions
 from inr_train.clip import Clip
 from inr_train.evaluate import evaluate
 from inr_train.models import VideoModel, build_model, count_parameters
+from inr_train.recipe import with_goal
 from inr_train.source import describe_source
 from inr_train.start import choose_preset, model_config
 
@@ -54,7 +55,7 @@ def adopt(clip: Clip, preset: str, path: Path, config: Mapping[str, Any] | None 
         config=fields,
         info=replace(clip.info, frame_count=len(clip)),
         weights={k: v.detach().contiguous() for k, v in model.state_dict().items()},
-        recipe=chosen.recipe.to_dict(),
+        recipe=with_goal(chosen.recipe, "none").to_dict(),
         report=report,
         source=describe_source(clip),
         versions=versions(),

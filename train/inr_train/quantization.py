@@ -225,6 +225,12 @@ class QuantizedModel(nn.Module):
         """The learned ranges by edge."""
         return {edge: (float(b[0].detach()), float(b[1].detach())) for edge, b in self.bounds.items()}
 
+    def take_ranges(self, ranges: Mapping[str, Range]) -> None:
+        """Go back to learned ranges, of all edges."""
+        with torch.no_grad():
+            for edge, bounds in self.bounds.items():
+                bounds.copy_(torch.tensor(ranges[edge]))
+
     def _imitate(self, edge: str, x: Tensor) -> Tensor:
         assert self.plan is not None
         if self.plan.edges.get(edge) != edge or edge == self.plan.output_source:

@@ -59,7 +59,7 @@ class Recipe:
     adaptively. phases: shares of those that are no branches add up to 1. until_psnr: dB at which phases without
     quantization end early, 0 for never. candidates: how many random beginnings race for being continued (`race.py`).
     dtype: `bf16` (autocast) or `fp32`, "" to take the faster one here; threads: 0 likewise. Both, and the milliseconds
-    of a step and of an evaluation of the clip, are settled once before the first step and never measured again. every:
+    of a step, of an evaluation and of rounding, are settled once before the first step and never measured again. every:
     evaluations compare one of so many frames; more than 1 only where a time budget is too short for all of them.
     """
 
@@ -89,6 +89,7 @@ class Recipe:
     ms_per_step: float = 0.0
     ms_per_quantized_step: float = 0.0
     ms_per_evaluation: float = 0.0
+    ms_per_rounding: float = 0.0
     every: int = 1
 
     def __post_init__(self) -> None:
@@ -99,6 +100,8 @@ class Recipe:
             raise ValueError(f"phases must share out 1 and quantize one of {QUANTIZE}, found {self.phases}")
         if any(not p.share and (p.branch or p.sparsity or p.quantize == "none") for p in self.phases):
             raise ValueError(f"a phase without steps can only quantize, found {self.phases}")
+        if any(not p.share for p in self.phases[:-1]):
+            raise ValueError(f"a phase without steps is the last, found {self.phases}")
         if self.dtype not in ("", "bf16", "fp32"):
             raise ValueError(f"dtype {self.dtype!r} is not bf16 or fp32")
         if self.optimizer not in OPTIMIZERS or not (0 < self.muon_rate <= 1 and 0 <= self.weight_decay <= 10):
@@ -162,10 +165,10 @@ class Recipe:
         return sum(n * self.cost(i) for i, n in enumerate(lengths)) + self.evaluation_cost(frames) + raced
 
     def evaluation_cost(self, frames: int) -> float:
-        """Expected milliseconds of all evaluations, and of compensated rounding, which costs about as much as two."""
+        """Expected milliseconds of all evaluations, and of rounding with the one behind it."""
         lengths = (end - begin for begin, end in self.spans(frames))
-        rounding = 2 * (self.phases[-1].quantize != "none")
-        return (sum(-(-length // self.interval(frames)) for length in lengths) + rounding) * self.ms_per_evaluation
+        rounding = (self.ms_per_rounding + self.ms_per_evaluation) * (self.phases[-1].quantize != "none")
+        return sum(-(-length // self.interval(frames)) for length in lengths) * self.ms_per_evaluation + rounding
 
     def race_steps(self, frames: int) -> int:
         """Steps of each candidate; 0 where there is one."""

@@ -150,6 +150,11 @@ class Run:
         """Activation ranges of the current phase, empty without int8."""
         return self.network.ranges if isinstance(self.network, QuantizedModel) else {}
 
+    @property
+    def rounded(self) -> bool:
+        """Whether the last evaluation was that of the weights as they are stored."""
+        return bool(self.rows) and "rounded" in self.rows[-1]
+
     def trace(self) -> Trace:
         """The model's canonical graph, traced once."""
         if self.traced is None:

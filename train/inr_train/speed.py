@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from inr_train.compensation import FRAMES
 from inr_train.evaluate import evaluate
 from inr_train.models import VideoModel
 from inr_train.optimizers import Together, make_optimizer
@@ -21,6 +22,8 @@ from inr_train.trace import Trace
 
 STEPS, SECONDS = 12, 1.5
 """Of a measurement: it ends with the first of them."""
+ROUNDING_FRAMES = 4
+"""What a frame costs in rounding, in evaluated ones: it is drawn in float32, and its inputs are multiplied."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,7 @@ class Speed:
 
     dtype: `bf16` (autocast) or `fp32`. threads: all, or 1 where other work keeps the cores busy (waiting for a
     thread that has no core is many times slower than having none). Milliseconds of a step, plain and imitating
-    integers (0 where no phase does), and of evaluating the clip.
+    integers (0 where no phase does), of evaluating the clip, and about of rounding weights.
     """
 
     dtype: str
@@ -37,6 +40,7 @@ class Speed:
     ms_per_step: float
     ms_per_quantized_step: float
     ms_per_evaluation: float
+    ms_per_rounding: float
 
 
 @dataclass
@@ -77,8 +81,10 @@ def measure_speed(
     torch.set_num_threads(threads)
     begin = time.perf_counter()
     evaluate(copied, frames[:1])
-    evaluation = (time.perf_counter() - begin) * 1e3 * len(frames)
-    return Speed(dtype, threads, statistics.median(chosen), statistics.median(quantized), evaluation)
+    frame = (time.perf_counter() - begin) * 1e3
+    rounding = ROUNDING_FRAMES * min(len(frames), FRAMES) * frame
+    steps = statistics.median(chosen), statistics.median(quantized)
+    return Speed(dtype, threads, *steps, frame * len(frames), rounding)
 
 
 def _imitation(copied: VideoModel, frames: Tensor, recipe: Recipe, traced: Trace, kind: str) -> _Trial:

@@ -180,7 +180,7 @@ SETTLED = (
     "threads",
     "float_bits",
     "every",
-    *(f"ms_per_{what}" for what in ("step", "quantized_step", "evaluation")),
+    *(f"ms_per_{what}" for what in ("step", "quantized_step", "evaluation", "rounding")),
 )
 """Fields of a recipe that are chosen where a run begins."""
 

@@ -50,7 +50,7 @@ def make_file(case: Case, folder: Path, trained: Path | None = None) -> tuple[Pa
     trained: the model.pt to take. Raises `UsageError` where that has another size or preset.
     """
     model, video = trained or folder / f"{case.preset}.pt", folder / f"{case.preset}{'-trained' * bool(trained)}.nvb"
-    if not (model.exists() and video.exists()):
+    if trained or not (model.exists() and video.exists()):
         folder.mkdir(parents=True, exist_ok=True)
         checkpoint = Checkpoint.load(trained) if trained else random_checkpoint(case)
         found = (checkpoint.info.width, checkpoint.info.height, checkpoint.info.frame_count)

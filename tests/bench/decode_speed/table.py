@@ -49,7 +49,7 @@ def decode_all_table(records: Rows) -> str:
 
 def profile_table(records: Rows) -> str:
     """Where a frame's time goes on ONNX Runtime in int8."""
-    lines = []
+    lines: list[str] = []
     for record in records:
         lines += [f"{record['hardware']}, commit {record['commit']}, {record['date']}:", ""]
         lines += ["| model | operators of a frame | convolutions | GMAC/s in them | other operators |"]

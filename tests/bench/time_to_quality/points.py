@@ -9,6 +9,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from tests.bench.record import commit
+
 from inr_export import export
 from inr_runtime.files import replacing
 from inr_train import Clip, fit
@@ -95,6 +97,7 @@ def measured(point: Point, clip: Clip, minutes: float, seed: int, work: Path, gi
         "ms_per_step": checkpoint.recipe["ms_per_step"],
         "threads": checkpoint.recipe["threads"],
         "seconds": seconds,
+        "commit": commit(),
     }
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(result))

@@ -38,10 +38,11 @@ def time_table(records: Iterable[Mapping[str, Any]]) -> str:
         for (minutes, preset, recipe), rows in sorted(
             groups.items(), key=lambda g: (g[0][0], -mean_of(g[1], "psnr_db"))
         ):
+            commits = sorted({r.get("commit", record["commit"]) for r in rows} - {record["commit"]})
             cells = [
                 f"{minutes:g}",
                 preset,
-                recipe,
+                recipe + f" (commit {', '.join(commits)})" * bool(commits),
                 _decibels(rows, "psnr_float_db"),
                 _decibels(rows, "psnr_db"),
                 f"{mean_of(rows, 'bytes'):,.0f}",
