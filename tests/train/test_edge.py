@@ -70,6 +70,15 @@ def test_all_but_the_grids_entrance_runs_on_integers() -> None:
         assert sum(node.op == "Conv" for i, node in enumerate(graph.nodes) if i not in plan.int8) <= 2
 
 
+def test_no_float_stands_between_the_convolutions_of_a_stage_without_grids() -> None:
+    """Limits behind a pixel shuffle were in float once, on the largest maps of edge-10 at 720p."""
+    config = EdgeConfig(48, 80, 6, (16, 16, 16), (1, 1, 2), (3,), (4,), (1,))
+    graph = trace(Edge(config)).graph
+    assert [len(grids) for grids in config.entering] == [1, 0, 0]
+    plan = plan_int8(graph)
+    assert {node.op for i, node in enumerate(graph.nodes) if i not in plan.int8} <= {"Resize", "Concat", "Conv"}
+
+
 def test_train_export_play(video: Path, call: Call, tmp_path: Path) -> None:
     code, out, words = call("inr-train", video, "-o", "m.pt", "--preset", "edge-5", "--epochs", 8, "--json")
     assert code == 0, words

@@ -153,13 +153,16 @@ class Edge(VideoModel):
         change, done = self.modulate(inputs[-1]) if c.modulation else None, 0
         x = self._entered(0, inputs)
         for stage, convolutions in enumerate(self.stages):
+            # Where nothing is added, the activation comes before the shuffle, as engines want it: the same numbers.
+            early = stage > 0 and change is None and not c.entering[stage]
             if stage:
-                x = cut(F.pixel_shuffle(self.ups[stage - 1](x), 2), *c.stage_size(stage))
+                x = self.ups[stage - 1](x)
+                x = cut(F.pixel_shuffle(self.activation(x) if early else x, 2), *c.stage_size(stage))
                 x = x + self._entered(stage, inputs) if c.entering[stage] else x
             if change is not None:
                 middle, end = done + c.widths[stage], done + 2 * c.widths[stage]
                 x, done = x + x * change[:, done:middle] + change[:, middle:end], end
-            x = self.activation(x)
+            x = x if early else self.activation(x)
             for convolution in convolutions:  # type: ignore[attr-defined]
                 x = self.activation(convolution(x)) if c.block == "dense" else convolution(x)
         return cut(F.pixel_shuffle(self.head(x), c.shuffle), c.height, c.width)
