@@ -159,16 +159,17 @@ class Recipe:
         return (self.ms_per_step if plain else self.ms_per_quantized_step) or 1.0
 
     def total_cost(self, frames: int) -> float:
-        """Expected milliseconds of all phases, branches, evaluations and the race too."""
+        """Expected milliseconds of all phases, branches, evaluations, rounding and the race too."""
         lengths = [end - begin for begin, end in self.spans(frames)]
         raced = (self.candidates - 1) * self.race_steps(frames) * self.cost(0)
-        return sum(n * self.cost(i) for i, n in enumerate(lengths)) + self.evaluation_cost(frames) + raced
+        rounding = self.ms_per_rounding * (self.phases[-1].quantize != "none")
+        return sum(n * self.cost(i) for i, n in enumerate(lengths)) + self.evaluation_cost(frames) + raced + rounding
 
     def evaluation_cost(self, frames: int) -> float:
-        """Expected milliseconds of all evaluations, and of rounding with the one behind it."""
+        """Expected milliseconds of all evaluations, the one after rounding too."""
         lengths = (end - begin for begin, end in self.spans(frames))
-        rounding = (self.ms_per_rounding + self.ms_per_evaluation) * (self.phases[-1].quantize != "none")
-        return sum(-(-length // self.interval(frames)) for length in lengths) * self.ms_per_evaluation + rounding
+        rounded = self.phases[-1].quantize != "none"
+        return (sum(-(-length // self.interval(frames)) for length in lengths) + rounded) * self.ms_per_evaluation
 
     def race_steps(self, frames: int) -> int:
         """Steps of each candidate; 0 where there is one."""
