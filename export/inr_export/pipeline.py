@@ -93,7 +93,7 @@ def export(
     checkpoint = model if isinstance(model, Checkpoint) else Checkpoint.load(Path(model))
     network = checkpoint.build()
     traced = trace(network)
-    weights = quantize_weights(_rounded(checkpoint, traced, progress), traced, *checkpoint.bits)
+    weights = quantize_weights(_rounded(checkpoint, network, traced, progress), traced, *checkpoint.bits)
     clip = reference if reference is not None or not (check or int8) else find_source(checkpoint.source)
     precision = _precision(checkpoint, traced, weights, clip, int8_budget_db, progress) if int8 else None
     ranges = precision.ranges if precision else {}
@@ -156,14 +156,17 @@ def _keep_promise(report: ExportReport, max_loss_db: float, pruned: bool) -> Non
             )
 
 
-def _rounded(checkpoint: Checkpoint, traced: Trace, progress: Callable[[str, int, int], None] | None) -> VideoModel:
-    """The model whose weights go into the file: rounded so that errors cancel, unless training has seen to that."""
-    network = checkpoint.build()
-    if not checkpoint.rounded:
-        show = partial(progress, "rounding weights") if progress else None
-        found = compensate(network, traced, checkpoint.bits, checkpoint.info.frame_count, show)
-        network.load_state_dict(found, strict=False)
-    return network
+def _rounded(
+    checkpoint: Checkpoint, network: VideoModel, traced: Trace, progress: Callable[[str, int, int], None] | None
+) -> VideoModel:
+    """The model whose weights go into the file: `network`, or a rounded copy where training has not seen to that."""
+    if checkpoint.rounded:
+        return network
+    show = partial(progress, "rounding weights") if progress else None
+    found = compensate(network, traced, checkpoint.bits, checkpoint.info.frame_count, show)
+    rounded = checkpoint.build()
+    rounded.load_state_dict(found, strict=False)
+    return rounded
 
 
 def _precision(

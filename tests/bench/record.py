@@ -11,7 +11,10 @@ from collections.abc import Sequence
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from inr_train import Clip
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = (
@@ -54,6 +57,11 @@ def make_record(
         "protocol": protocol,
         "rows": list(rows),
     }
+
+
+def described(clip: Clip) -> str:
+    """A clip for protocols: frames, size, name."""
+    return f"{len(clip)} frames of {clip.info.width}x{clip.info.height} of {Path(clip.source).name}"
 
 
 def processor_name() -> str:

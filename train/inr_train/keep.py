@@ -22,7 +22,7 @@ def finished(run: Run, clip: Clip) -> Checkpoint:
     report = dict(run.report)
     ranges = {k: (v[0], v[1]) for k, v in report.pop("ranges", {}).items()}
     final, reference = report.pop("final"), report.pop("float", None)
-    compressed = run.masks or run.recipe.phases[-1].quantize != "none"
+    compressed = run.masks or run.recipe.rounds
     floats = final if not compressed else reference or {}
     report |= final
     report |= {"psnr_float_db": floats.get("psnr_db"), "psnr_float_8bit_db": floats.get("psnr_8bit_db")}

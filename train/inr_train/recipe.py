@@ -138,6 +138,11 @@ class Recipe:
                 "epochs are positive, the batch size starts at 1, warm-up lies in [0, 1), weight bits in 2 to 8"
             )
 
+    @property
+    def rounds(self) -> bool:
+        """Whether a run ends with integer weights."""
+        return self.phases[-1].quantize != "none"
+
     def steps(self, frames: int) -> int:
         """Optimizer steps of the whole run, branches not counted; at least one a phase."""
         main_phases = sum(not p.branch and p.share > 0 for p in self.phases)
@@ -162,14 +167,13 @@ class Recipe:
         """Expected milliseconds of all phases, branches, evaluations, rounding and the race too."""
         lengths = [end - begin for begin, end in self.spans(frames)]
         raced = (self.candidates - 1) * self.race_steps(frames) * self.cost(0)
-        rounding = self.ms_per_rounding * (self.phases[-1].quantize != "none")
+        rounding = self.ms_per_rounding * self.rounds
         return sum(n * self.cost(i) for i, n in enumerate(lengths)) + self.evaluation_cost(frames) + raced + rounding
 
     def evaluation_cost(self, frames: int) -> float:
         """Expected milliseconds of all evaluations, the one after rounding too."""
         lengths = (end - begin for begin, end in self.spans(frames))
-        rounded = self.phases[-1].quantize != "none"
-        return (sum(-(-length // self.interval(frames)) for length in lengths) + rounded) * self.ms_per_evaluation
+        return (sum(-(-length // self.interval(frames)) for length in lengths) + self.rounds) * self.ms_per_evaluation
 
     def race_steps(self, frames: int) -> int:
         """Steps of each candidate; 0 where there is one."""

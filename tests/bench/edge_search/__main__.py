@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from tests.bench.edge_search.variants import VARIANTS, Variant
-from tests.bench.record import write_results
+from tests.bench.record import described, write_results
 
 from inr_runtime.files import replacing
 from inr_runtime.media import ReadOptions, parse_size
@@ -56,9 +56,8 @@ def main(video: str | None, size: str | None, only: Sequence[str], record: bool,
                 progress.advance(task)
     show(rows)
     if record:
-        width, height = clip.info.width, clip.info.height
         protocol = (
-            f"{len(clip)} frames of {width}x{height} of {Path(clip.source).name}, {given['epochs']:g} epochs of the "
+            f"{described(clip)}, {given['epochs']:g} epochs of the "
             f"recipe of {PRESET} without quantization, {given['threads']} thread(s), {given['seeds']} seed(s); one "
             "change at a time. psnr_db: best evaluation, all frames, float32. step_cpu_ms: processor time of a step. "
             "The presets were chosen on this clip."

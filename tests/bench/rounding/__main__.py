@@ -10,14 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import click
 import torch
 from rich.console import Console
 from rich.table import Table
-from tests.bench.record import write_results
+from tests.bench.record import described, write_results
 
 from inr_runtime.media import ReadOptions, parse_size
 from inr_train import Checkpoint, Clip, excerpt, fit
@@ -54,9 +53,8 @@ def main(
             click.echo(f"{model} {row['bits']} bits: {row}", err=True)
     show(rows)
     if record:
-        width, height = clip.info.width, clip.info.height
         protocol = (
-            f"{len(clip)} frames of {width}x{height} of {Path(clip.source).name}, {epochs:g} epochs of the recipe "
+            f"{described(clip)}, {epochs:g} epochs of the recipe "
             f"edge, seed 0, {threads} thread(s). Losses against the float model of the same run, all frames, float "
             f"activations. trained_db: PSNR after as many steps of which the last {TAIL_SHARE:.0%} imitate integers, "
             "then rounded in the better of both ways."

@@ -17,7 +17,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
-from tests.bench.record import write_results
+from tests.bench.record import described, write_results
 from tests.bench.time_to_quality.figures import draw
 from tests.bench.time_to_quality.points import POINTS, measured
 
@@ -60,9 +60,8 @@ def main(
     rows = [json.loads(path.read_text()) for path in sorted(work.glob("*.json"))]
     show(rows)
     if record:
-        size_of = f"{clip.info.width}x{clip.info.height}"
         protocol = (
-            f"{len(clip)} frames of {size_of} of {Path(clip.source).name}; each point a run with that time budget, its "
+            f"{described(clip)}; each point a run with that time budget, its "
             "start-up inside. psnr_float_db: as many steps without quantization. psnr_db: the file as played, "
             "integer weights and float activations, all frames. bytes: the file without optional text. recipe: the "
             "paper's with its own learning rate or a multiple of it (edge: NeRV's), or ours (that of the edge presets, "
