@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -23,10 +24,18 @@ Ranges = dict[str, tuple[float, float]]
 PADS = (("kernel_shape", (3, 3)), ("pads", (1, 1, 1, 1)))
 
 
-LIMITS = {"low": np.float32(-0.25), "high": np.float32(1.0)}
+NUMBERS = {"low": np.float32(-0.25), "high": np.float32(1.0), "quarter": np.float32(0.25)}
+"""Constants of `activation`."""
 
 
 def activation(kind: str, source: str, name: str) -> list[Node]:
+    if kind == "square":
+        limited = Node("Clip", (source, "low", "high"), f"{name}.c")
+        return [
+            limited,
+            Node("Mul", (limited.output,) * 2, f"{name}.s"),
+            Node("Sub", (f"{name}.s", "quarter"), name),
+        ]
     if kind == "bounded":
         return [Node("Clip", (source, "low", "high"), f"{name}.c"), *activation("silu", f"{name}.c", name)]
     if kind == "silu":
@@ -46,8 +55,12 @@ def convolutions(kind: str) -> CanonicalGraph:
     ]
     shapes = {"wa": (16, 4, 3, 3), "ba": (16,), "wb": (16, 16, 3, 3), "bb": (16,), "wc": (12, 16, 1, 1), "bc": (12,)}
     weights = [Port(name, shape) for name, shape in shapes.items()]
-    constants = {k: np.asarray(v) for k, v in LIMITS.items()} if kind == "bounded" else {}
-    return renumber([Port("x", (1, 4, 8, 10))], weights, constants, nodes, "rgb")
+    return renumber([Port("x", (1, 4, 8, 10))], weights, used_by(nodes, NUMBERS), nodes, "rgb")
+
+
+def used_by(nodes: Sequence[Node], constants: Mapping[str, Any]) -> dict[str, NDArray[np.generic]]:
+    """Those of the constants that a node reads."""
+    return {name: np.asarray(v) for name, v in constants.items() if any(name in n.inputs for n in nodes)}
 
 
 def stored(graph: CanonicalGraph, seed: int = 0) -> Weights:

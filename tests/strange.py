@@ -64,6 +64,17 @@ def _function(g: _Growth, rng: random.Random) -> None:
         g.add(rng.choice(["Add", "Mul", "Sub", "Div"]), rng.sample([g.tip, rng.choice(others)], 2))
 
 
+def _square(g: _Growth, rng: random.Random) -> None:
+    """A map times itself, and less a number, or what only looks like it."""
+    before = g.tip
+    if rng.random() < 0.5:
+        g.add("Clip", [g.tip, g.constant(np.float32(-1), np.float32), g.constant(np.float32(1), np.float32)])
+    g.add("Mul", [g.tip, rng.choice([g.tip, g.tip, before])])
+    number = np.full([1] * rng.randint(0, 5), rng.choice([0.25, 0.25, 1e-3, 0.0, -1.0, 1e9]))
+    pair = [g.tip, g.constant(number, np.float32)]
+    g.add(rng.choice(["Sub", "Sub", "Add"]), pair if rng.random() < 0.8 else pair[::-1])
+
+
 def _of_a_weight(g: _Growth, rng: random.Random) -> None:
     """Something is moved, or computed, that no frame changes, and added to the map."""
     tip, shape = g.tip, g.shapes[g.tip]
@@ -131,4 +142,15 @@ def _residual(g: _Growth, rng: random.Random) -> None:
     g.add(rng.choice(["Add", "Mul"]), [g.tip, tip])
 
 
-PATTERNS = (_convolve, _convolve, _upscale, _upscale, _function, _residual, _of_a_weight, _turn, _stretch)
+PATTERNS = (
+    _convolve,
+    _convolve,
+    _upscale,
+    _upscale,
+    _function,
+    _square,
+    _residual,
+    _of_a_weight,
+    _turn,
+    _stretch,
+)

@@ -62,7 +62,7 @@ class Program:
         int8 = frozenset(graph.nodes[i].output for i in plan.int8) | plan.fused_relu
         return cls(
             graph.inputs,
-            tuple(node for _, node in saturating(graph, plan)),
+            tuple(_without_shift(node, plan) for _, node in saturating(graph, plan)),
             graph.constants,
             weights,
             units,
@@ -147,3 +147,7 @@ class Program:
                 kept.append(node)
         weights = {name: tensor for name, tensor in (weights or self.weights).items() if name in needed}
         return replace(self, nodes=tuple(reversed(kept)), weights=weights, **fields)  # type: ignore[arg-type]
+
+
+def _without_shift(node: Node, plan: Int8Plan) -> Node:
+    return Node("Reunit", node.inputs[:1], node.output) if node.output in plan.shifts else node

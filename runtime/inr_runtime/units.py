@@ -34,7 +34,13 @@ def edge_parameters(plan: Int8Plan, ranges: Mapping[str, Range], edge: str) -> t
     if source in plan.leaky:
         before, alpha = plan.leaky[source]
         return leaky_parameters(*edge_parameters(plan, ranges, before), alpha)
+    if source in plan.shifts:
+        before, number = plan.shifts[source]
+        scale, _ = edge_parameters(plan, ranges, before)
+        return scale, round(number / float(scale))
     low, high = ranges[source]
+    if source in plan.shifted:
+        return shifted_parameters(high, plan.shifted[source])
     if source in plan.clips:
         low, high = max(low, plan.clips[source][0]), min(high, plan.clips[source][1])
     return activation_parameters((low, high), zero_based=source in plan.fused_relu)
@@ -48,3 +54,14 @@ def leaky_parameters(scale: np.float32, zero: int, alpha: float) -> tuple[np.flo
     """
     finer = max(1, int(255 // max(255 - zero + alpha * zero, 1.0)))
     return np.float32(scale / np.float32(finer)), round(finer * alpha * zero)
+
+
+def shifted_parameters(high: float, number: float) -> tuple[np.float32, int]:
+    """Scale and zero point of a square up to `high`, from which `number` > 0 is taken: a whole number of steps.
+
+    Raises `GraphError` on a range that is not finite.
+    """
+    if not math.isfinite(high):
+        raise GraphError(f"an activation range up to {high} is not finite")
+    most = min(max(high, number), 255 * number)
+    return np.float32(number / round(255 * number / most)), 0

@@ -24,7 +24,11 @@ from inr_runtime.sample import TimeTensor
 from inr_runtime.segment import Segment, make_thumbnail
 from inr_runtime.tensors import quantize
 
-GRAPHS = {**MIXTURES, **{kind: convolutions(kind) for kind in ("LeakyRelu", "Relu", "silu")}, "tiny": tiny_graph()}
+GRAPHS = {
+    **MIXTURES,
+    **{kind: convolutions(kind) for kind in ("LeakyRelu", "Relu", "silu", "square")},
+    "tiny": tiny_graph(),
+}
 
 
 @pytest.mark.parametrize("name", GRAPHS)

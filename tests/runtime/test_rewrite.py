@@ -13,7 +13,7 @@ import onnxruntime
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lowering import PADS, activation, feed_of, optimized, ranges_of, reference, stored
+from lowering import NUMBERS, PADS, activation, feed_of, optimized, ranges_of, reference, stored, used_by
 from lowering import run as run_lowered
 
 from inr_runtime import lower as lowering
@@ -31,7 +31,7 @@ VERSION = tuple(int(part) for part in onnxruntime.__version__.split(".")[:2])
 ODD = 7 if VERSION > (1, 23) else 8
 """Channels that no kernel likes. ONNX Runtime 1.23 computes them wrongly on CPUs with AMX, by up to 191 steps; the
 rewritten graph, which has none of them between convolutions, is right there too."""
-KINDS = ("LeakyRelu", "Relu", "silu", "Gelu", "Sigmoid", "Tanh")
+KINDS = ("LeakyRelu", "Relu", "silu", "square", "Gelu", "Sigmoid", "Tanh")
 
 
 def as_planned(
@@ -62,12 +62,10 @@ def upscaling(kind: str, order: str, block: int, kernel: int, width: int, tail: 
     shapes = {"wa": (width * block**2, 4, 3, 3), "ba": (width * block**2,), "wb": (width * block**2, width, 3, 3)}
     colours = 48 if tail == "shuffled" else 3
     shapes |= {"wh": (colours, width, kernel, kernel), "bh": (colours,)}
-    constants = {"one": np.float32(1), "half": np.float32(0.5)}
     size = {"start": [0, 0], "end": [5, 7], "axes": [2, 3], "steps": [1, 1]}
-    constants |= {k: np.array(v, np.int64) for k, v in size.items()}
+    constants = {**NUMBERS, "one": np.float32(1), "half": np.float32(0.5), **size}
     weights = [Port(name, shape) for name, shape in shapes.items()]
-    used = {name: np.asarray(v) for name, v in constants.items() if any(name in n.inputs for n in nodes)}
-    return renumber([Port("x", (1, 4, 4, 5))], weights, used, nodes, nodes[-1].output)
+    return renumber([Port("x", (1, 4, 4, 5))], weights, used_by(nodes, constants), nodes, nodes[-1].output)
 
 
 _TANH = [Node("Tanh", ("head",), "t"), Node("Add", ("t", "one"), "t1"), Node("Mul", ("t1", "half"), "rgb")]
@@ -171,7 +169,7 @@ def shuffle(x: np.ndarray, block: int, mode: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize("kernel", [1, 3, 5])
-@pytest.mark.parametrize("kind", ["LeakyRelu", "Relu", "silu"])
+@pytest.mark.parametrize("kind", ["LeakyRelu", "Relu", "silu", "square"])
 def test_strips_of_wide_maps_keep_every_integer(kind: str, kernel: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Borders, and rows that two strips read; no map of the program is then as large as the one that was cut."""
     graph = upscaling(kind, "CRD", 2, kernel, 16, "linear", True)
@@ -186,7 +184,7 @@ def test_strips_of_wide_maps_keep_every_integer(kind: str, kernel: int, monkeypa
     np.testing.assert_array_equal(plain, fast)
 
 
-@pytest.mark.parametrize("kind", ["LeakyRelu", "Relu", "silu"])
+@pytest.mark.parametrize("kind", ["LeakyRelu", "Relu", "silu", "square"])
 def test_nothing_is_turned_around_between_convolutions(kind: str, tmp_path: Path) -> None:
     """Of the graph that the engine runs: integers only, one move a shuffle, no map from one layout to the other."""
     graph = upscaling(kind, "CRD", 2, 3, 16, "tanh", True)

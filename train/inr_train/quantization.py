@@ -233,7 +233,7 @@ class QuantizedModel(nn.Module):
 
     def _imitate(self, edge: str, x: Tensor) -> Tensor:
         assert self.plan is not None
-        if self.plan.edges.get(edge) != edge or edge == self.plan.output_source:
+        if self.plan.edges.get(edge) != edge or edge == self.plan.output_source or edge in self.plan.shifts:
             return x
         scale, zero = self._scale_and_zero(edge)
         if torch.is_grad_enabled():
@@ -257,15 +257,26 @@ class QuantizedModel(nn.Module):
         if not len(self.bounds):
             return {}
         low, high = torch.stack(list(self.bounds.values())).double().unbind(1)
-        from_zero = torch.tensor([edge in self.plan.fused_relu for edge in self.bounds], device=low.device)
         limits = [self.plan.clips.get(edge, (-math.inf, math.inf)) for edge in self.bounds]
         least, most = torch.tensor(limits, dtype=low.dtype, device=low.device).unbind(1)
-        low, high = torch.maximum(low, least), torch.minimum(high, most)
-        low = low.clamp(max=0.0).masked_fill(from_zero, 0.0)
-        scale = ((high.clamp(min=0.0) - low) / 255.0).clamp_min(1e-30).float()
+        low, high = torch.maximum(low, least), torch.minimum(high, most).clamp(min=0.0)
+        numbers = [self.plan.shifted.get(edge, math.nan) for edge in self.bounds]
+        number = torch.tensor(numbers, dtype=low.dtype, device=low.device)
+        fused = torch.tensor([edge in self.plan.fused_relu for edge in self.bounds], device=low.device)
+        low = low.clamp(max=0.0).masked_fill(fused | number.isfinite(), 0.0)
+        scale = torch.where(number.isfinite(), _whole_steps(high, number), (high - low) / 255.0)
+        scale = scale.clamp_min(1e-30).float()
         place = -low / scale
         zero = torch.clamp(_Through.apply(place, torch.round(place)), 0, 255).float()
         return dict(zip(self.bounds, zip(scale.unbind(), zero.unbind(), strict=True), strict=True))
+
+
+def _whole_steps(high: Tensor, number: Tensor) -> Tensor:
+    """The scale of a square as `shifted_parameters` defines it; anything where the number is NaN."""
+    number = number.nan_to_num(1.0)
+    steps = 255.0 * number / torch.minimum(torch.maximum(high, number), 255.0 * number)
+    scale: Tensor = number / _Through.apply(steps, torch.round(steps))
+    return scale
 
 
 @torch.no_grad()

@@ -43,10 +43,9 @@ def measure_ranges(
         return {}
     extremes = _extremes(graph, edges, weights, samples)
     histograms = _histograms(graph, extremes, weights, samples)
-    slopes = dict(plan.leaky.values())
+    slopes, from_zero = dict(plan.leaky.values()), {*plan.fused_relu, *plan.shifted}
     return {
-        edge: best_range(histograms[edge], extremes[edge], slopes.get(edge, 1.0), edge in plan.fused_relu)
-        for edge in edges
+        edge: best_range(histograms[edge], extremes[edge], slopes.get(edge, 1.0), edge in from_zero) for edge in edges
     }
 
 
