@@ -39,7 +39,9 @@ from inr_train.clip import EXCERPT
 SMALL = ["--preset", "nerv-xxs", "--size", "96x54", "--frames", "4", "--epochs", "100"]
 REPEATABLE = ["--threads", "1", "--amp", "off", "--save-every", "0", "--log", "log.jsonl"]
 MOMENTS = ("saving", "training", "starting")
-TIMES = {"seconds", "train_seconds", "ms_per_step", "ms_per_quantized_step", "ms_per_evaluation", "ms_per_rounding"}
+TIMES = {"seconds", "train_seconds", "evaluation_seconds"} | {
+    f"ms_per_{what}" for what in ("step", "quantized_step", "evaluation", "rounding")
+}
 
 
 @dataclass(frozen=True)

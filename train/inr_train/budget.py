@@ -1,6 +1,7 @@
 """Fitting a run into a time: as many epochs as measured steps allow, and again on the way.
 
-What a dozen steps took before the first one is a guess: machines are shared, and grow warm.
+What a dozen steps took before the first one is a guess: machines are shared, and grow warm. So the length of such a run
+follows from the clock, and a second run has another. Each fit is saved at once, and not done again by who resumes.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from inr_train.run import Run
 MOST_EVALUATING = 0.1
 """Of a time budget: the share that evaluations may take."""
 FITTED_AGAIN = (0.1, 0.3, 0.6, 0.85)
-"""Shares of the first phase after which the length of the run is fitted again."""
+"""Shares of the first phase after which the length of the run is fitted again, once each."""
 
 
 def fit_into(recipe: Recipe, seconds: float, items: int, frames: int = 1) -> Recipe:
@@ -30,26 +31,60 @@ def fit_into(recipe: Recipe, seconds: float, items: int, frames: int = 1) -> Rec
     return found
 
 
-def fit_again(run: Run, items: int) -> None:
-    """Give a run with a time budget the epochs that its speed so far allows, where it is time to look."""
+def fit_again(run: Run, items: int) -> bool:
+    """Give a run with a time budget the epochs that its speed so far allows; False where it is not time to look."""
     seconds, recipe = run.report.get("planned_seconds", 0.0), run.recipe
     _, end = recipe.spans(items)[0]
-    if run.phase or not seconds or run.step not in {round(share * end) for share in FITTED_AGAIN}:
-        return
-    slower = 1e3 * run.elapsed / expected_ms(run, items)
-    measured = (f"ms_per_{what}" for what in ("step", "quantized_step", "evaluation", "rounding"))
-    recipe = replace(recipe, **{name: slower * getattr(recipe, name) for name in measured})
+    fitted = run.report.get("fitted_again", 0)
+    looked = run.phase or not seconds or fitted == len(FITTED_AGAIN)
+    if looked or not round(FITTED_AGAIN[fitted] * end) <= run.step < end:
+        return False
+    run.report["fitted_again"] = fitted + 1
+    recipe = paced(run, items)
     left = seconds - run.raced * recipe.cost(0) / 1e3
     least = (run.step + 1) / recipe.phases[0].share / max(1, items // recipe.batch_size)
     run.recipe = replace(recipe, epochs=max(_longest(replace(recipe, candidates=1), left, items).epochs, least))
+    return True
 
 
-def expected_ms(run: Run, items: int) -> float:
-    """What all steps and evaluations so far should have taken, as measured; 1 a step where nothing was."""
+def left_ms(run: Run, items: int) -> float:
+    """Expected milliseconds to the end of a run, at its pace so far."""
+    recipe, spans, interval = paced(run, items), run.recipe.spans(items), run.recipe.interval(items)
+    raced = 0 if "race" in run.report else (recipe.candidates - 1) * recipe.race_steps(items) - run.raced
+    left = raced * recipe.cost(0)
+    for phase in range(run.phase, len(spans)):
+        begin, end = max(run.step, spans[phase][0]) if phase == run.phase else spans[phase][0], spans[phase][1]
+        evaluations = end // interval - begin // interval + bool(end % interval) if begin < end else 0
+        left += (end - begin) * recipe.cost(phase) + evaluations * recipe.ms_per_evaluation
+    rounding = recipe.rounds and not run.rounded
+    return left + rounding * (recipe.ms_per_rounding + recipe.ms_per_evaluation)
+
+
+def paced(run: Run, items: int) -> Recipe:
+    """The recipe with the milliseconds that steps and evaluations have taken so far, on average.
+
+    Rounding is made of evaluations: it is slower or faster than measured as they are.
+    """
+    recipe, times = run.recipe, [row["evaluation_seconds"] for row in run.rows if "evaluation_seconds" in row]
+    evaluating, foreseen = 1e3 * sum(times), len(times) * recipe.ms_per_evaluation
+    slower = evaluating / foreseen if foreseen and evaluating else 1.0
+    stepping = 1e3 * run.elapsed - evaluating - run.rounded * slower * recipe.ms_per_rounding
+    foreseen = _stepping_ms(run, items)
+    factor = stepping / foreseen if foreseen and stepping > 0 else 1.0
+    return replace(
+        recipe,
+        ms_per_step=factor * (recipe.ms_per_step or 1.0),
+        ms_per_quantized_step=factor * (recipe.ms_per_quantized_step or 1.0),
+        ms_per_evaluation=slower * recipe.ms_per_evaluation,
+        ms_per_rounding=slower * recipe.ms_per_rounding,
+    )
+
+
+def _stepping_ms(run: Run, items: int) -> float:
+    """What all steps so far should have taken, as measured."""
     recipe, spans = run.recipe, run.recipe.spans(items)
     lengths = [end - begin for begin, end in spans[: run.phase]] + [run.step - spans[run.phase][0]]
-    evaluations = len(run.rows) * recipe.ms_per_evaluation + run.rounded * recipe.ms_per_rounding
-    return sum(n * recipe.cost(i) for i, n in enumerate(lengths)) + evaluations + run.raced * recipe.cost(0)
+    return sum(n * recipe.cost(i) for i, n in enumerate(lengths)) + run.raced * recipe.cost(0)
 
 
 def _longest(recipe: Recipe, seconds: float, items: int) -> Recipe:

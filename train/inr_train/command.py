@@ -69,7 +69,9 @@ TRAINING_DEFAULTS: dict[str, Any] = {
 @click.option("--loss", type=click.Choice(list(LOSSES)), help="Loss (default: the preset's).")
 @click.option("--alpha", type=float, help="Weight of the first term of a mixed loss.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a field of the network's config.")
-@click.option("--quantize", type=click.Choice(QUANTIZE), help="Train for this file (default: the recipe's, int8).")
+@click.option(
+    "--quantize", "--target", type=click.Choice(QUANTIZE), help="Train for this file (default: the recipe's, int8)."
+)
 @click.option(
     "--bits", type=click.IntRange(2, 8), help="Bits of the weights in the file (default: 8; float layers: measured)."
 )

@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable
-from contextlib import suppress
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+
+import torch
 
 from inr_runtime.errors import InrError
 from inr_train.checkpoint import Checkpoint, versions
 from inr_train.clip import Clip
+from inr_train.memory import ran_out, way_out
 from inr_train.pruning import sparsity_of
+from inr_train.recipe import with_goal
 from inr_train.run import Run, Saver, deferred_interrupts
 from inr_train.source import describe_source
+from inr_train.start import best_path
+
+
+class DivergedError(InrError):
+    """Training went astray however often it went back."""
 
 
 def finished(run: Run, clip: Clip) -> Checkpoint:
@@ -66,6 +76,7 @@ def keep_model(checkpoint: Checkpoint, path: Path, run: Run, saver: Saver) -> No
         if saver.path is not None:
             with suppress(OSError):
                 saver.path.unlink(missing_ok=True)
+                best_path(path).unlink(missing_ok=True)
         check_interrupt()
 
 
@@ -75,7 +86,7 @@ def keep_state(run: Run, saver: Saver) -> None:
     Raises `InrError` that says where it is.
     """
     try:
-        saver.save(run, now=True)
+        saver.write(run)
     except InrError as error:
         assert saver.path is not None
         kept = _keep_elsewhere(error, saver.path.name, run.save)
@@ -85,9 +96,67 @@ def keep_state(run: Run, saver: Saver) -> None:
         ) from error
 
 
+@contextmanager
+def kept_where_it_fails(run: Run, clip: Clip, path: Path | None, saver: Saver) -> Iterator[None]:
+    """Keep what a run has reached that goes astray or runs out of memory: its last good state, and its best model.
+
+    path: where the finished model was to be; nothing is kept without it. Raises `InrError` that says in a line what
+    happened, what to do, and what is kept where.
+    """
+    try:
+        yield
+    except (DivergedError, MemoryError, RuntimeError) as error:
+        diverged = isinstance(error, DivergedError)
+        if not diverged and not ran_out(error):
+            raise
+        traceback.clear_frames(error.__traceback__)  # they hold the memory that is missing
+        cause = str(error) if diverged else way_out(run.device)
+        if path is None:
+            raise InrError(cause) from error
+        state = _attempt(lambda: _keep_good(run, saver, diverged))
+        best = _attempt(lambda: _keep_best(run, clip, path, cause))
+        raise InrError("; ".join(filter(None, (cause, best, state)))) from error
+
+
+def _attempt(keep: Callable[[], str]) -> str:
+    """What `keep` says that it kept, or why it could not."""
+    try:
+        return keep()
+    except InrError as error:
+        return str(error)
+    except (MemoryError, RuntimeError):
+        return "not all that was trained could be kept"
+
+
+def _keep_good(run: Run, saver: Saver, diverged: bool) -> str:
+    """Write the last good state; a state that is there was good too, but for a run that went astray."""
+    assert saver.path is not None
+    if run.good and (diverged or not saver.path.exists()):
+        run.save(saver.path, good=True)
+    if not saver.path.exists():
+        return ""
+    how = ", at half the learning rate" if diverged else ""
+    return f"the unfinished run is in {saver.path}: inr-train --resume goes on from its last good step{how}"
+
+
+def _keep_best(run: Run, clip: Clip, path: Path, cause: str) -> str:
+    """Write the model of the best evaluation so far, whose recipe and report are those of what it is; may be none."""
+    if not run.best:
+        return ""
+    quality, ranges = run.best["quality"], run.best["ranges"]
+    if run.recipe.phases[run.best["phase"]].quantize == "none":
+        run.recipe = with_goal(run.recipe, "none")
+    run.model.cpu().load_state_dict(run.best["weights"])
+    run.model.settle(torch.from_numpy(clip.frames).permute(0, 3, 1, 2))
+    run.masks = run.masks if sparsity_of(run.model) else {}
+    run.report |= {"final": quality, "ranges": ranges, "failure": cause}
+    finished(run, clip).save(best_path(path))
+    return f"the best model so far, {quality['psnr_db']:.2f} dB, is in {best_path(path)}: inr-export takes it"
+
+
 def _written(run: Run, saver: Saver) -> bool:
     try:
-        saver.save(run, now=True)
+        saver.write(run)
     except InrError:
         return False
     return saver.path is not None

@@ -14,15 +14,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from inr_runtime.errors import InrError, UsageError
+from inr_runtime.errors import UsageError
 from inr_runtime.files import check_output, remove_leftovers
 from inr_train.budget import fit_again
 from inr_train.checkpoint import Checkpoint
 from inr_train.clip import Clip
 from inr_train.compensation import compensate
 from inr_train.evaluate import Quality, evaluate
-from inr_train.keep import finished, keep_model, keep_state
+from inr_train.keep import DivergedError, finished, keep_model, keep_state, kept_where_it_fails
 from inr_train.lock import held
+from inr_train.memory import explained
 from inr_train.models import MODELS
 from inr_train.pruning import prune
 from inr_train.quantization import QuantizedModel
@@ -32,6 +33,7 @@ from inr_train.run import Run, Saver, deferred_interrupts
 from inr_train.runlog import Progress, RunLog
 from inr_train.start import (
     Estimate,
+    best_path,
     check_resumed,
     choose_device,
     choose_preset,
@@ -82,17 +84,19 @@ def fit(
     was stopped goes on from `model.last.pt` beside it with resume=True. log: a JSONL file, one row per evaluation.
     save_every: seconds between resume states. announce: called once before training. progress: called after every step;
     it may raise `KeyboardInterrupt` to stop. The same seed gives the same weights where dtype and threads are the same:
-    both are chosen by speed unless the recipe and `threads` fix them.
-    Raises `UsageError` or `InputError` on bad arguments, `InrError` where training diverges or memory runs out.
+    both are chosen by speed unless the recipe and `threads` fix them; with `seconds`, where the number of epochs is the
+    same too, which follows from the clock.
+    Raises `UsageError` or `InputError` on bad arguments, `InrError` where training diverges or memory runs out: then
+    the best model so far is in `model.best.pt`, and the run in `model.last.pt`.
     """
     path = Path(output) if output is not None else None
     place = choose_device(device)
-    frames = torch.from_numpy(clip.frames).permute(0, 3, 1, 2).to(place)
     chosen = choose_preset(clip, preset, origin)
     goal = (quantize, sparsity, origin is not None)
     wanted = choose_recipe(clip, MODELS[chosen.family], recipe or default_recipe(chosen, origin), epochs, goal, threads)
-    with held(path), _explained():
+    with held(path), explained(place), _threads_given_back():
         _check_outputs(path, Path(log) if log else None, overwrite, resume)
+        frames = torch.from_numpy(clip.frames).permute(0, 3, 1, 2).to(place)
         if resume and path is not None:
             run = resume_run(last_path(path), clip, place)
             asked = wanted if recipe or quantize or sparsity else None
@@ -104,9 +108,9 @@ def fit(
         if announce:
             announce(Estimate.of(run, frames))
         saver = Saver(path and last_path(path), save_every)
-        with RunLog(Path(log) if log else None, run.rows) as run_log:
+        with RunLog(Path(log) if log else None, run.rows) as run_log, kept_where_it_fails(run, clip, path, saver):
             _train(run, frames, saver, run_log, progress)
-        run.model.settle(frames)
+            run.model.settle(frames)
         checkpoint = finished(run, clip)
         if path is not None:
             keep_model(checkpoint, path, run, saver)
@@ -114,13 +118,10 @@ def fit(
 
 
 @contextmanager
-def _explained() -> Iterator[None]:
-    """Say what to do where the device has too little memory, and give back the number of threads."""
+def _threads_given_back() -> Iterator[None]:
     before = torch.get_num_threads()
     try:
         yield
-    except torch.OutOfMemoryError as error:
-        raise InrError("the device has too little memory; use a smaller --preset, --size or --device cpu") from error
     finally:
         torch.set_num_threads(before)
 
@@ -130,14 +131,16 @@ def _check_outputs(path: Path | None, log: Path | None, overwrite: bool, resume:
         raise UsageError("resuming needs the output of the run")
     if log is not None:
         check_output(log, overwrite or resume)
-        if path is not None and log.resolve() in (path.resolve(), last_path(path).resolve()):
+        if path is not None and log.resolve() in (p.resolve() for p in (path, last_path(path), best_path(path))):
             raise UsageError(f"{log} cannot be both the log and the model; choose another --log")
     if path is None:
         return
     check_output(path, overwrite)
-    if not resume and not overwrite and last_path(path).exists():
-        raise UsageError(f"{last_path(path)} holds an unfinished run; go on with --resume or start again with -y")
-    for output in (path, last_path(path)):
+    if not resume and not overwrite:
+        for left in (last_path(path), best_path(path)):
+            if left.exists():
+                raise UsageError(f"{left} is of an unfinished run; go on with --resume or start again with -y")
+    for output in (path, last_path(path), best_path(path)):
         remove_leftovers(output)
 
 
@@ -145,6 +148,7 @@ def _forget(path: Path | None) -> None:
     """Give up the unfinished run that was here; not before the new one is known to start."""
     if path is not None:
         last_path(path).unlink(missing_ok=True)
+        best_path(path).unlink(missing_ok=True)
 
 
 def _train(run: Run, frames: Tensor, saver: Saver, log: RunLog, progress: Callable[[Progress], None] | None) -> None:
@@ -175,11 +179,12 @@ def _train(run: Run, frames: Tensor, saver: Saver, log: RunLog, progress: Callab
                 if run.step % run.recipe.interval(count) == 0 or run.step == end:
                     if not _evaluate(run, frames, log):
                         continue
+                    run.elapsed = time.monotonic() - clock
                     run.step = end if _reached(run) else run.step
-                fit_again(run, count)
+                fitted = fit_again(run, count)
                 _, end = run.recipe.spans(count)[run.phase]
+                saver.save(run, due=fitted)
                 watch(run)
-                saver.save(run)
             if run.phase == len(run.recipe.phases) - 1:
                 _round(run, frames, log, clock)
                 watch(run)
@@ -198,7 +203,6 @@ def _begin_phase(run: Run, frames: Tensor) -> None:
         run.model.load_state_dict(run.best["weights"])
         if not run.masks and (run.report.get("float") or {}).get("psnr_db") is None:
             run.report["float"] = run.best["quality"]
-    run.best, run.good = {}, None
     if phase.branch:
         run.trunk = None
         run.trunk = run.snapshot()
@@ -207,22 +211,23 @@ def _begin_phase(run: Run, frames: Tensor) -> None:
     if phase.quantize != "none":
         run.model.settle(frames)
     run.enter_phase(len(frames))
+    run.good = run.snapshot()
 
 
 def _end_phase(run: Run, begin: int) -> None:
     """Keep the last phase's best weights; a branch leaves its quality in the report and goes back to where it began."""
     phase = run.recipe.phases[run.phase]
-    quality = run.best.get("quality", {})
+    quality = run.phase_best.get("quality", {})
     if phase.branch:
         assert run.trunk is not None
         report, elapsed, rows, number = run.report, run.elapsed, run.rows, run.phase
         run.restore(run.trunk)
         run.report, run.elapsed, run.rows, run.trunk = {**report, "float": quality}, elapsed, rows, None
-        run.phase, run.step, run.best, run.good = number + 1, begin, {}, None
+        run.phase, run.step = number + 1, begin
+        run.good = run.snapshot()
         return
-    run.good = None
     last_phase = run.phase == len(run.recipe.phases) - 1
-    if last_phase and run.best:
+    if last_phase and run.phase_best:
         run.model.load_state_dict(run.best["weights"])
         run.report["final"], run.report["ranges"] = quality, run.best["ranges"]
     run.phase += 1
@@ -230,15 +235,17 @@ def _end_phase(run: Run, begin: int) -> None:
 
 def _evaluate(run: Run, frames: Tensor, log: RunLog) -> bool:
     """Measure, log, remember the best, and keep a snapshot; False where it went back because weights went astray."""
+    begin = time.monotonic()
     quality = evaluate(run.network, frames, run.recipe.every)
-    best = run.best.get("quality", {}).get("psnr_db", -math.inf)
+    seconds = time.monotonic() - begin
+    best = run.phase_best.get("quality", {}).get("psnr_db", -math.inf)
     if not math.isfinite(quality.psnr_db):
         _restart(run, "became NaN")
         return False
     if quality.psnr_db < best - COLLAPSE_DB and run.restarts < MAX_RESTARTS:
         _restart(run, f"fell from {best:.1f} to {quality.psnr_db:.1f} dB")
         return False
-    _record(run, quality, log)
+    _record(run, quality, log, evaluation_seconds=round(seconds, 4))
     run.good = run.snapshot()
     return True
 
@@ -256,16 +263,16 @@ def _record(run: Run, quality: Quality, log: RunLog, **more: object) -> None:
     }
     run.rows.append(row)
     log.write(row)
-    if quality.psnr_db > run.best.get("quality", {}).get("psnr_db", -math.inf):
+    if quality.psnr_db > run.phase_best.get("quality", {}).get("psnr_db", -math.inf):
         weights = {k: v.detach().cpu().clone() for k, v in run.model.state_dict().items()}
-        run.best = {"quality": asdict(quality), "weights": weights, "ranges": run.ranges}
+        run.best = {"phase": run.phase, "quality": asdict(quality), "weights": weights, "ranges": run.ranges}
 
 
 def _round(run: Run, frames: Tensor, log: RunLog, clock: float) -> None:
     """Round the best weights so that errors cancel; what training reached without that stays where it is better."""
     if not isinstance(run.network, QuantizedModel) or run.rounded:
         return
-    if run.best:
+    if run.phase_best:
         run.model.load_state_dict(run.best["weights"])
         run.network.take_ranges(run.best["ranges"])
     rounded = compensate(run.model, run.trace(), run.network.bits, len(frames))
@@ -276,10 +283,15 @@ def _round(run: Run, frames: Tensor, log: RunLog, clock: float) -> None:
 
 
 def _restart(run: Run, what: str) -> None:
-    """Go back to the last good snapshot, with half the learning rate and frames in another order."""
-    restarts = run.restarts + 1
-    if restarts > MAX_RESTARTS or run.good is None:
-        raise InrError("training diverged (NaN) again and again; try a lower --lr or another --seed")
+    """Go back to the last good snapshot, with half the learning rate and frames in another order.
+
+    Raises `DivergedError` where that was done often enough; the run then says with which restart it would go on.
+    """
+    assert run.good is not None
+    run.restarts = restarts = run.restarts + 1
+    if restarts > MAX_RESTARTS:
+        words = f"training {what} at step {run.step}, though it went back {restarts - 1} times"
+        raise DivergedError(f"{words}; start again with a lower --lr or another --seed")
     warnings.warn(f"training {what} at step {run.step}: going back, with half the learning rate", stacklevel=2)
     run.restore(run.good)
     run.restarts = restarts

@@ -59,7 +59,8 @@ class Recipe:
     adaptively. phases: shares of those that are no branches add up to 1. until_psnr: dB at which phases without
     quantization end early, 0 for never. candidates: how many random beginnings race for being continued (`race.py`).
     dtype: `bf16` (autocast) or `fp32`, "" to take the faster one here; threads: 0 likewise. Both, and the milliseconds
-    of a step, of an evaluation and of rounding, are settled once before the first step and never measured again. every:
+    of a step, of an evaluation and of rounding, are settled once before the first step; where a time budget is fitted
+    again, the milliseconds and the epochs become those of the run so far (`budget.py`). every:
     evaluations compare one of so many frames; more than 1 only where a time budget is too short for all of them.
     """
 

@@ -2,7 +2,9 @@
 
 The state is written beside the output (`model.last.pt`) from time to time and when the run is stopped. Everything a
 step depends on is in it or derived from the seed and the step number, so a run that resumes ends with the same result
-as one that was never interrupted, on the same machine and thread count.
+as one that was never interrupted, on the same machine and thread count. Where a time budget is given, the number of
+epochs follows from the clock, so no two runs are the same; but what was measured and is in the state, the epochs too,
+is not measured again.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ import torch
 from inr_runtime.errors import InputError, InrError
 from inr_runtime.int8plan import Range
 from inr_train.checkpoint import VERSION, load_dict, save_dict
+from inr_train.memory import ran_out
 from inr_train.models import VideoModel, build_model
 from inr_train.optimizers import Together, make_optimizer
 from inr_train.pruning import Masks
@@ -42,9 +45,9 @@ class Run:
 
     phase, step: what comes next. raced: steps of candidates that did not win (`race.py`). network: the model as the
     current phase sees it. masks: the weights that pruning left. trunk: the snapshot that a branch phase goes back to.
-    good: the snapshot that NaN goes back to. best: PSNR and weights of the current phase's best evaluation. rows: the
-    log. loss: its running mean. restarts: how often the run went back; each halves the learning rate and changes the
-    order of frames.
+    good: the snapshot that NaN goes back to. best: phase, quality, weights and ranges of the current phase's best
+    evaluation; of the phase before until there is one. rows: the log. loss: its running mean. restarts: how often the
+    run went back; each halves the learning rate and changes the order of frames.
     """
 
     name: str
@@ -106,12 +109,15 @@ class Run:
         except InputError as error:
             raise InputError(f"{error}; start again with -y") from error
         except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
+            if ran_out(error):
+                raise
             raise InputError(f"{path}: not a resume state of this version; start again with -y") from error
         return run
 
-    def save(self, path: Path) -> None:
-        """Write the present state atomically."""
-        snapshot = self.snapshot()
+    def save(self, path: Path, good: bool = False) -> None:
+        """Write the present state atomically, or the last good one, to go on from there with the present restart."""
+        since = {"restarts": self.restarts, "elapsed": self.elapsed}
+        snapshot = {**self.good, **since} if good and self.good else self.snapshot()
         fixed = {k: getattr(self, k) for k in ("name", "config", "seed", "clip_hash")}
         data = {**fixed, "recipe": self.recipe.to_dict(), "snapshot": snapshot, "good": self.good}
         save_dict(path, {"format": RUN_FORMAT, "version": VERSION, **data})
@@ -149,6 +155,11 @@ class Run:
     def ranges(self) -> dict[str, Range]:
         """Activation ranges of the current phase, empty without int8."""
         return self.network.ranges if isinstance(self.network, QuantizedModel) else {}
+
+    @property
+    def phase_best(self) -> dict[str, Any]:
+        """`best` where it is the current phase's, else empty."""
+        return self.best if self.best.get("phase") == self.phase else {}
 
     @property
     def rounded(self) -> bool:
@@ -201,19 +212,22 @@ class Saver:
         self.path, self._seconds, self._saved = path, seconds, time.monotonic()
         self._warned = False
 
-    def save(self, run: Run, now: bool = False) -> None:
-        """Write the state of `run` if it is time, or now. Only then a failure raises `InrError`."""
-        if not self.path or not (now or time.monotonic() - self._saved >= self._seconds):
+    def save(self, run: Run, due: bool = False) -> None:
+        """Write the state of `run` if it is time, or due."""
+        if not due and time.monotonic() - self._saved < self._seconds:
             return
         try:
-            run.save(self.path)
+            self.write(run)
         except InrError as error:
-            if now:
-                raise
             if not self._warned:
                 warnings.warn(f"training goes on, but cannot be resumed for now: {error}", stacklevel=2)
             self._warned = True
         self._saved = time.monotonic()
+
+    def write(self, run: Run) -> None:
+        """Write the state of `run` now; raises `InrError`."""
+        if self.path:
+            run.save(self.path)
 
 
 @contextmanager

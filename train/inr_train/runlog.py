@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from inr_runtime.errors import InrError
-from inr_train.budget import expected_ms
+from inr_train.budget import left_ms
 from inr_train.run import Run
 
 
@@ -19,8 +19,8 @@ from inr_train.run import Run
 class Progress:
     """Where a run stands.
 
-    done, total: steps, branches counted. share: done of the expected time. psnr_db: of the last evaluation, None
-    before it. seconds: training time so far.
+    done, total: steps, branches counted. share: of the expected time, what is over. psnr_db: of the last evaluation,
+    None before it. seconds: training time so far.
     """
 
     done: int
@@ -40,7 +40,7 @@ class Progress:
 
     @property
     def eta_seconds(self) -> float:
-        """Expected time to the end: what is left costs as the steps done did, slower phases weighted as measured."""
+        """Expected time to the end, where steps and evaluations go on as fast as so far; slow phases as measured."""
         return self.seconds * (1 - self.share) / max(self.share, 1e-9)
 
     @classmethod
@@ -51,7 +51,7 @@ class Progress:
         done = sum(lengths[: run.phase]) + run.step - spans[run.phase][0]
         epoch = run.step * recipe.epochs / max(1, recipe.steps(frames))
         psnr = run.rows[-1]["psnr_db"] if run.rows else None
-        name, share = recipe.phases[run.phase].name, min(1.0, expected_ms(run, frames) / recipe.total_cost(frames))
+        name, share = recipe.phases[run.phase].name, run.elapsed / max(1e-9, run.elapsed + left_ms(run, frames) / 1e3)
         return cls(done, sum(lengths), epoch, recipe.epochs, name, loss, psnr, run.elapsed, share)
 
 

@@ -69,6 +69,11 @@ def last_path(output: Path) -> Path:
     return output.with_suffix(f".last{output.suffix}")
 
 
+def best_path(output: Path) -> Path:
+    """Where the best model of a run stands that went bad: `model.best.pt` beside `model.pt`."""
+    return output.with_suffix(f".best{output.suffix}")
+
+
 def choose_preset(clip: Clip, name: str, origin: Checkpoint | None = None) -> Preset:
     """The preset called `name`; for auto that of the model to start from, or the default of the clip's frame size."""
     if origin is not None:

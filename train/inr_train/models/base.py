@@ -95,7 +95,7 @@ class VideoModel(nn.Module):
         return tuple(
             _blend(t, grids[t.grid] if grids else self.get_parameter(t.grid), times)
             if t.grid
-            else _encode(t, times).to(device)
+            else placed(_encode(t, times), device)
             for t in self.time_inputs
         )
 
@@ -125,7 +125,7 @@ class VideoModel(nn.Module):
         size = min(size, count)
         order = torch.randperm(count, generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch))
         index = [int(i) for i in order[place * size : (place + 1) * size]]
-        return index, frames[torch.tensor(index, device=frames.device)]
+        return index, frames[placed(torch.tensor(index), frames.device)]
 
     def draw_traced(self, frames: Tensor, size: int, seed: int, step: int) -> tuple[Places, Tensor]:
         """The batch of a step that runs the traced graph, to imitate integers: only places that `decode` can draw."""
@@ -195,14 +195,20 @@ class VideoModel(nn.Module):
         return tuple(input_shape(t.rule, t.levels, 1, s, t.length) for t, s in pairs)
 
 
+def placed(small: Tensor, device: torch.device) -> Tensor:
+    """A tensor that was made on the CPU, on a device: a step that copies it to a GPU does not wait for that."""
+    # A copy from memory that may be paged out waits until the GPU has done all before it.
+    return small.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else small.to(device)
+
+
 def _blend(time_input: TimeInput, grid: Tensor, times: Sequence[float]) -> Tensor:
     """Slices of a grid (length, *slice), blended: (len(times), *slice)."""
     low, high, share = zip(*(time_input.slices(float(t)) for t in times), strict=True)
-    near = grid.index_select(0, torch.tensor(low, device=grid.device))
+    near = grid.index_select(0, placed(torch.tensor(low), grid.device))
     if not any(share):
         return near
-    far = grid.index_select(0, torch.tensor(high, device=grid.device))
-    weight = torch.tensor(share, dtype=grid.dtype, device=grid.device).reshape(-1, *[1] * (grid.ndim - 1))
+    far = grid.index_select(0, placed(torch.tensor(high), grid.device))
+    weight = placed(torch.tensor(share, dtype=grid.dtype), grid.device).reshape(-1, *[1] * (grid.ndim - 1))
     return near + weight * (far - near)
 
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from inr_train.models.base import Places, TimeInput, VideoModel
+from inr_train.models.base import Places, TimeInput, VideoModel, placed
 from inr_train.models.hinerv_parts import BLOCKS, ENCODINGS, UPSCALES, HiNeRVStage, new_grid
 from inr_train.models.hinerv_patches import Patches, Window, draw_patches, tiling
 from inr_train.models.picture import OUTPUTS, cut, start_grey, to_picture
@@ -273,7 +273,7 @@ class HiNeRV(VideoModel):
     def _draw_pieces(self, inputs: Sequence[Tensor], corners: Tensor, size: tuple[int, int]) -> Tensor:
         """A piece of each input's frame: (B, 3, *size). corners: (B, 2), in pixels."""
         c: HiNeRVConfig = self.config
-        cells = corners.to(self.base_grids[0].device) // c.factor
+        cells = placed(corners // c.factor, self.base_grids[0].device)
         coarse = Window(cells, (size[0] // c.factor, size[1] // c.factor), c.base, c.margins[0])
         x, margin = self._draw(inputs, coarse), c.margins[-1]
         return x[:, :, margin : margin + size[0], margin : margin + size[1]]

@@ -26,6 +26,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from inr_train.models.base import placed
+
 
 @dataclass(frozen=True)
 class Patches:
@@ -48,8 +50,9 @@ class Patches:
 
     def cut(self, frames: Tensor) -> Tensor:
         """The patches of whole frames, (T, C, H, W) to (B, C, h, w), the border repeated beyond the frame."""
-        rows, columns = (p.clamp(max=n - 1).to(frames.device) for p, n in zip(self.pixels, self.frame, strict=True))
-        times = torch.tensor([int(t) for t in self.times], device=frames.device)
+        device, sides = frames.device, zip(self.pixels, self.frame, strict=True)
+        rows, columns = (placed(p.clamp(max=n - 1), device) for p, n in sides)
+        times = placed(torch.tensor([int(t) for t in self.times]), device)
         return frames.permute(0, 2, 3, 1)[times[:, None, None], rows[:, :, None], columns[:, None, :]].permute(
             0, 3, 1, 2
         )
@@ -58,7 +61,7 @@ class Patches:
         """x within the frame, `beyond` elsewhere, both (B, C, h, w)."""
         if all(n % m == 0 for n, m in zip(self.frame, self.size, strict=True)):
             return x
-        rows, columns = ((p < n).to(x.device) for p, n in zip(self.pixels, self.frame, strict=True))
+        rows, columns = (placed(p < n, x.device) for p, n in zip(self.pixels, self.frame, strict=True))
         return torch.where(rows[:, None, :, None] & columns[:, None, None, :], x, beyond)
 
 
