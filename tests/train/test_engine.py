@@ -15,7 +15,7 @@ from inr_runtime.errors import UsageError
 from inr_train import Clip, fit
 from inr_train.budget import fit_into
 from inr_train.models import MODELS, meta_model
-from inr_train.optimizers import hidden_matrices, orthogonalized
+from inr_train.optimizers import HALF_SIDE, Muon, Together, hidden_matrices, orthogonalized
 from inr_train.options import parse_duration
 from inr_train.presets import PRESETS
 from inr_train.recipe import Recipe
@@ -37,6 +37,24 @@ def test_orthogonalized_matrices_keep_their_singular_vectors(shape: tuple[int, .
     assert values.max() < 1.4
     assert (inside - torch.diag_embed(values)).abs().max() < 1e-4
     assert not orthogonalized(torch.zeros(1, 8, 9)).any()
+
+
+def test_large_matrices_are_orthogonalized_in_half_where_the_recipe_computes_so() -> None:
+    """To a few hundredths of what float32 moves them by; small ones, and all without `half`, bit for bit as before."""
+    generator = torch.Generator().manual_seed(1)
+    shapes = ((HALF_SIDE, 200), (HALF_SIDE - 8, 200))
+    gradients = [torch.randn(shape, generator=generator) for shape in shapes]
+    moved = {}
+    for half in (False, True):
+        weights = [torch.nn.Parameter(torch.zeros(shape)) for shape in shapes]
+        for weight, gradient in zip(weights, gradients, strict=True):
+            weight.grad = gradient.clone()
+        Together([Muon(weights, 0.02)]).step(half)
+        moved[half] = [w.detach() for w in weights]
+    large, small = zip(*moved.values(), strict=True)
+    assert torch.equal(*small)
+    assert not torch.equal(*large)
+    assert (large[1] - large[0]).norm() < 0.05 * large[0].norm()
 
 
 def test_muon_moves_hidden_matrices_only() -> None:

@@ -19,6 +19,9 @@ NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 """Coefficients of the iteration that takes singular values to about 1 (Jordan et al. 2024)."""
 ITERATIONS = 5
 MOMENTUM = 0.95
+HALF_SIDE = 128
+"""Rows and columns from which matrices are orthogonalized in bf16 if wanted: 2496x864 takes 160 ms in place of 550 on a
+core with AMX, 64x576 is faster in float32."""
 LEAST_SIDE = 8
 """Rows and columns that a matrix needs: there is little to orthogonalize in smaller ones."""
 
@@ -49,7 +52,8 @@ class Muon(torch.optim.Optimizer):
     """Muon with Nesterov momentum for weights of two dimensions or more, taken as (outputs, everything else).
 
     A step moves every direction by lr * sqrt(max(1, rows / columns)). weight_decay: decoupled, per unit of lr. Weights
-    of one shape are orthogonalized together.
+    of one shape are orthogonalized together; where `half` is set, large ones in bf16, which moves singular values by a
+    hundredth.
     """
 
     def __init__(
@@ -59,6 +63,7 @@ class Muon(torch.optim.Optimizer):
         weight_decay: float = 0.0,
     ) -> None:
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay})
+        self.half = False
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
@@ -80,7 +85,9 @@ class Muon(torch.optim.Optimizer):
         gradients = [p.grad for p in weights if p.grad is not None]
         torch._foreach_lerp_(momenta, gradients, 1 - MOMENTUM)
         nesterov = torch._foreach_lerp(gradients, momenta, MOMENTUM)
-        moves = orthogonalized(torch.stack([n.reshape(shape) for n in nesterov])).unbind()
+        stacked = torch.stack([n.reshape(shape) for n in nesterov])
+        stacked = stacked.bfloat16() if self.half and min(shape) >= HALF_SIDE else stacked
+        moves = orthogonalized(stacked).float().unbind()
         if decay:
             torch._foreach_mul_(list(weights), 1 - lr * decay)
         scale = lr * max(1.0, shape[0] / shape[1]) ** 0.5
@@ -115,9 +122,11 @@ class Together:
         for part in self.parts:
             part.zero_grad(set_to_none=True)
 
-    def step(self) -> None:
-        """One step of every part."""
+    def step(self, half: bool = False) -> None:
+        """One step of every part; half: large matrices may be orthogonalized in bf16."""
         for part in self.parts:
+            if isinstance(part, Muon):
+                part.half = half
             part.step()
 
     def state_dict(self) -> dict[str, Any]:

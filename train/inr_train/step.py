@@ -50,7 +50,7 @@ def train_step(learner: Learner, places: Places, batch: Tensor) -> Tensor:
     value = torch.where(torch.isfinite(norm), loss.detach(), math.nan)
     if batch.device.type == "cpu" and not math.isfinite(float(value)):
         return value
-    learner.optimizer.step()
+    learner.optimizer.step(half=recipe.dtype == "bf16")
     apply_masks(learner.model, learner.masks)
     return value
 
