@@ -1,11 +1,13 @@
 """HiNeRV's sizes, as its authors configured them, fitted to the frame size and count of a clip.
 
-    name        C    base grid (T_g, C_g)   local C_l   depths of all stages but the last
-    bunny-xxs  136          40, 2               4              3
-    uvg-xl     688         150, 16             32              4
+    name          C    base grid (T_g, C_g)   local C_l   depths of all stages but the last
+    bunny-xxs    136          40, 2               4              3
+    uvg-xl       688         150, 16             32              4
+    bunny-b-xxs  160         132, 5               4              2, then 1
 
 The last stage has one block that is not widened inside. Small frames have fewer stages, not fewer cells at the base,
-which are about 18 x 32; short clips have at most as many slices in the base grid as they have frames.
+which are about 18 x 32 (of bunny-b 9 x 16, which grow by 5, then by 4); short clips have at most as many slices in the
+base grid as they have frames.
 """
 
 from __future__ import annotations
@@ -41,10 +43,42 @@ def hinerv(channels: int, base_frames: int, base_channels: int, local_channels: 
     return config
 
 
+def quick_hinerv(channels: int, base_channels: int, local_channels: int) -> Config:
+    """A size of the authors' fast variant: coarser grids, fewer blocks, no norm behind the upscaling."""
+
+    def config(height: int, width: int, frames: int) -> HiNeRVConfig:
+        strides = _with_a_four(solve_strides(height, width)[0])
+        stages = len(strides)
+        return HiNeRVConfig(
+            height,
+            width,
+            frames,
+            strides,
+            channels,
+            depths=(2, *[1] * stages)[:stages],
+            expansions=(*[4] * (stages - 1), 1),
+            base_frames=min(132, frames),
+            base_channels=base_channels,
+            local_channels=local_channels,
+            upscale_norm=False,
+        )
+
+    return config
+
+
+def _with_a_four(strides: tuple[int, ...]) -> tuple[int, ...]:
+    """The first two twos as one stride: 5 2 2 2 2 becomes 5 4 2 2."""
+    first = strides.index(2) if strides.count(2) > 1 else len(strides)
+    return (*strides[:first], 4, *strides[first + 2 :]) if first < len(strides) else strides
+
+
 HINERV_CONFIGS: dict[str, Config] = {
     "hinerv-bunny-xxs": hinerv(136, 40, 2, 4),
     "hinerv-bunny-xs": hinerv(196, 40, 4, 8),
     "hinerv-bunny-s": hinerv(280, 40, 8, 16),
+    "hinerv-bunny-b-xxs": quick_hinerv(160, 5, 4),
+    "hinerv-bunny-b-xs": quick_hinerv(224, 10, 8),
+    "hinerv-bunny-b-s": quick_hinerv(320, 20, 16),
     "hinerv-uvg-s": hinerv(280, 150, 2, 4),
     "hinerv-uvg-m": hinerv(400, 150, 4, 8),
     "hinerv-uvg-l": hinerv(560, 150, 8, 16),
