@@ -124,7 +124,14 @@ def _set_verbosity(context: click.Context, parameter: click.Parameter, value: in
 def _set_quiet(context: click.Context, parameter: click.Parameter, value: bool) -> bool:
     if value:
         warnings.simplefilter("ignore")
+        log = logging.getLogger("inr")
+        log.addFilter(_is_error)
+        context.call_on_close(lambda: log.removeFilter(_is_error))
     return value
+
+
+def _is_error(record: logging.LogRecord) -> bool:
+    return record.levelno >= logging.ERROR
 
 
 def say(text: str, quiet: bool = False) -> None:

@@ -39,7 +39,8 @@ class Limits:
         limit = int(getattr(self, name))
         if value > limit:
             raise LimitError(
-                f"{what}: {value} is above the limit of {limit} ({name}); raise it with Limits({name}=...)"
+                f"{what}: {value} is above the limit of {limit} ({name}), which no command raises; "
+                f"from Python, Limits({name}=...) does"
             )
         return value
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from types import TracebackType
 from typing import Any, Protocol, runtime_checkable
 
@@ -34,8 +35,9 @@ class OpenFile:
     """An open .nvb file with an engine for one of its segments at a time. A context manager.
 
     Of several engines the next is taken where one cannot be opened, draws a wrong picture or fails on a frame; where
-    the user named one, there is no next, and its error is raised. Subclasses give what is decoded, and `_check`, which
-    compares it with what the segment says of itself.
+    the user named one, there is no next, and its error is raised. `failed` tells of it, and once the file was open a
+    logged warning too. Subclasses give what is decoded, and `_check`, which compares it with what the segment says of
+    itself.
     """
 
     def __init__(self, reader: NvbReader, backend: str, target: str, threads: int) -> None:
@@ -47,7 +49,9 @@ class OpenFile:
         self._segment: Segment
         self._engine: Backend | None = None
         self._coming: tuple[int, Background[_Loaded]] | None = None
+        self._is_open = False
         self._open_any()
+        self._is_open = True
 
     def __enter__(self) -> Any:
         return self
@@ -196,7 +200,10 @@ class OpenFile:
 
     def _give_up(self, error: Exception) -> None:
         """Leave an engine that failed for the next one."""
-        self._failed[self._targets.pop(0).backend] = str(error)
+        left = self._targets.pop(0)
+        self._failed[left.backend] = str(error)
+        if self._is_open:
+            logging.getLogger("inr").warning("leaving %s for %s: %s", left.name, self._targets[0].name, error)
         self._number = -1
         if self._engine is not None:
             self._engine.close()

@@ -99,6 +99,37 @@ class FakeOrt:
         return _Session(self, model, options, OPENVINO if providers is None else CUDA)
 
 
+class FakeCpuOrt:
+    """ONNX Runtime with faults of its CPU provider; all else is the real one.
+
+    fault: None, or `memory` and `run` (no frame is computed), `optimized` (none by an optimized graph). opened: the
+    number of sessions.
+    """
+
+    def __init__(self, fault: str = "") -> None:
+        self.fault, self.opened = fault, 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(real, name)
+
+    def InferenceSession(self, model: bytes, options: Any, providers: Any) -> Any:
+        self.opened += 1
+        return _CpuSession(self, model, options, providers)
+
+
+class _CpuSession(real.InferenceSession):
+    def __init__(self, ort: FakeCpuOrt, model: bytes, options: Any, providers: Any) -> None:
+        super().__init__(model, options, providers=providers)
+        self._ort, self._level = ort, options.graph_optimization_level
+
+    def run(self, names: Any, inputs: Any, options: Any = None) -> Any:
+        if self._ort.fault == "memory":
+            raise RuntimeError("bfc_arena.cc:360 Failed to allocate memory for requested buffer of size 99\nmore")
+        if self._ort.fault == "run" or (self._ort.fault == "optimized" and self._level.name != "ORT_DISABLE_ALL"):
+            raise RuntimeError("Could not find an implementation for Resize(19)\nmore")
+        return super().run(names, inputs, options)
+
+
 class _Session(real.InferenceSession):
     def __init__(self, ort: FakeOrt, model: bytes, options: Options, provider: str) -> None:
         self._ort, self._provider = ort, provider

@@ -100,6 +100,16 @@ def test_a_broken_file_is_3_and_named(call: Call, tiny_nvb: Path, tmp_path: Path
     assert err.count("\n") == 1
 
 
+def test_what_is_above_a_limit_is_3_and_the_advice_is_true(call: Call, tmp_path: Path) -> None:
+    """It named `Limits(...)` to people who had typed a command, as if that took it."""
+    path = make_nvb(tmp_path / "endless.nvb", info=replace(INFO, frame_count=2_000_000))
+    code, out, err = call(path, "--vo", "null")
+    assert (code, out) == (3, "")
+    assert f"{path}: INFO: 2000000 is above the limit of 1000000 (frames)" in err
+    assert err.endswith(", which no command raises; from Python, Limits(frames=...) does\n")
+    assert err.count("\n") == 1
+
+
 def test_damage_in_the_middle_leaves_no_half_video(damaged_nvb: Path, tmp_path: Path) -> None:
     done = inr_play(damaged_nvb, "-o", tmp_path / "out.mp4")
     assert done.returncode == 3
@@ -114,7 +124,7 @@ def test_verbose_shows_where_it_failed(tiny_nvb: Path) -> None:
 
 
 def test_without_an_engine_the_way_to_one_is_named(tiny_nvb: Path, tmp_path: Path) -> None:
-    (tmp_path / "onnxruntime.py").write_text("raise ImportError('not here')")
+    (tmp_path / "onnxruntime.py").write_text("raise ModuleNotFoundError('not here', name='onnxruntime')")
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     done = inr_play(tiny_nvb, "--vo", "null", env=environment)
     assert done.returncode == 1

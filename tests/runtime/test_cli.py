@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import subprocess
 import sys
 import warnings
@@ -29,6 +30,7 @@ def left_with(error: BaseException | None, monkeypatch: pytest.MonkeyPatch, *arg
     @common_options
     def command(**given: object) -> None:
         warnings.warn("gone", UserWarning, stacklevel=1)
+        logging.getLogger("inr").warning("slower")
         if error:
             raise error
 
@@ -72,6 +74,14 @@ def test_warnings_are_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
         warnings.simplefilter("always")
         assert left_with(None, monkeypatch) == 0
     assert capsys.readouterr().err == "inr-test: warning: gone\n"
+
+
+def test_quiet_silences_the_log_of_that_command_only(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With -q an engine that was replaced while it played was still spoken of."""
+    assert left_with(None, monkeypatch, "-q") == left_with(None, monkeypatch) == 0
+    assert caplog.messages == ["slower"]
 
 
 def test_progress_on_a_terminal_is_one_line_that_reaches_the_end(monkeypatch: pytest.MonkeyPatch) -> None:

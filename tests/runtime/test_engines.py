@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import logging
+import sys
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
 from builders import make_nvb, norm_graph, random_weights, tiny_graph
 from fakes.libcuda import FakeCuda
-from fakes.ort import FakeOrt
+from fakes.ort import FakeCpuOrt, FakeOrt
 from fakes.tensorrt import FakeTensorRt
 
 from inr_runtime import Limits, open_video
-from inr_runtime.backends import BACKENDS, choice, look_for, open_backend
+from inr_runtime.backends import BACKENDS, choice, look_for, open_backend, ort
 from inr_runtime.errors import BackendError, InrError, LimitError, MissingExtraError, UsageError
 from inr_runtime.format import NvbReader
 from inr_runtime.graph import CanonicalGraph, Node, Port, renumber
@@ -84,6 +87,102 @@ def test_faults_of_cuda_are_one_line_and_auto_goes_on(fault: str, ort_cuda: Fake
 def test_a_wheel_without_cuda_says_how_to_change_it(gpu: FakeCuda, tiny_nvb: Path) -> None:
     with pytest.raises(MissingExtraError, match=r"pip uninstall onnxruntime && pip install 'inr-video\[cuda\]'"):
         open_video(tiny_nvb, backend="cuda")
+
+
+@pytest.fixture
+def ort_cpu(nothing: None, monkeypatch: pytest.MonkeyPatch) -> FakeCpuOrt:
+    """A machine with ONNX Runtime on the CPU alone, whose sessions can be made to fail."""
+    module = FakeCpuOrt()
+    monkeypatch.setattr(ort, "import_onnxruntime", lambda: module)
+    return module
+
+
+def test_without_memory_a_graph_is_not_opened_again(ort_cpu: FakeCpuOrt, tiny_nvb: Path) -> None:
+    """It was, without optimizations, which takes more memory still."""
+    with open_video(tiny_nvb, target="cpu-fp32") as video:
+        ort_cpu.fault, opened = "memory", ort_cpu.opened
+        with pytest.raises(BackendError, match=r"no memory is left for this video; close other programs, .*has$"):
+            video[3]
+        assert ort_cpu.opened == opened
+        ort_cpu.fault = ""
+        assert video[3].shape == (32, 48, 3)
+
+
+def test_a_graph_that_runs_only_as_it_is_says_that_it_is_slower(
+    ort_cpu: FakeCpuOrt, tiny_nvb: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with open_video(tiny_nvb, target="cpu-fp32") as video:
+        before, ort_cpu.fault, opened = video[:], "optimized", ort_cpu.opened
+        assert np.abs(video[:].astype(int) - before).max() <= 1
+        assert ort_cpu.opened == opened + 1
+    (line,) = caplog.messages
+    assert line.endswith("(Could not find an implementation for Resize(19)); it now runs without, which is slower")
+
+
+def test_what_fails_either_way_is_tried_once_more_and_no_more(
+    ort_cpu: FakeCpuOrt, tiny_nvb: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with open_video(tiny_nvb, target="cpu-fp32") as video:
+        ort_cpu.fault, opened = "run", ort_cpu.opened
+        for _ in range(3):
+            with pytest.raises(BackendError, match=r"ONNX Runtime failed on a frame: Could not find an implem.*\)$"):
+                video[0]
+        assert ort_cpu.opened == opened + 1
+    assert caplog.messages == []
+
+
+def broken_module(how: str) -> ModuleType | SimpleNamespace | None:
+    return {
+        "missing": None,
+        "hollow": ModuleType("onnxruntime"),
+        "old": SimpleNamespace(__version__="1.9.0", SessionOptions=object),
+    }[how]
+
+
+BROKEN_INSTALLS = {
+    "missing": r"no inference engine is installed; run: pip install 'inr-video\[cpu\]'$",
+    "hollow": r"cannot be loaded \(.*SessionOptions.*\); run: pip uninstall onnxruntime onnxruntime-gpu && pip install",
+    "old": r"onnxruntime 1\.9\.0 is too old; run: pip install 'inr-video\[cpu\]' --upgrade$",
+}
+
+
+@pytest.mark.parametrize("how", list(BROKEN_INSTALLS))
+def test_a_broken_onnxruntime_is_one_line(
+    how: str, nothing: None, tiny_nvb: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", broken_module(how))
+    with pytest.raises(InrError, match=BROKEN_INSTALLS[how]) as caught:
+        open_video(tiny_nvb)
+    assert "\n" not in str(caught.value)
+    assert not look_for("cpu").available
+
+
+def test_a_library_that_onnxruntime_lacks_does_not_make_it_missing(
+    nothing: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever was told to install it had it."""
+    (tmp_path / "onnxruntime.py").write_text("raise ImportError('libgomp.so.1: cannot open shared object file')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "onnxruntime")
+    with pytest.raises(BackendError, match=r"cannot be loaded \(libgomp\.so\.1: cannot open .*\); run: pip"):
+        ort.import_onnxruntime()
+
+
+def test_an_engine_that_dies_while_it_plays_is_replaced_and_that_is_said(
+    ort_openvino: FakeOrt, tiny_nvb_two_segments: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Frames went on in silence, slower or rounded otherwise."""
+    with open_video(tiny_nvb_two_segments, threads=1) as video:
+        first = video.target.name
+        assert first.startswith("openvino")
+        list(video.frames(0, 3))
+        assert caplog.messages == []
+        ort_openvino.fault = "run"
+        assert len(list(video.frames(3))) == 9
+        assert (video.target.name, list(video.failed)) == ("cpu-int8", ["openvino"])
+    (line,) = caplog.messages
+    assert line.startswith(f"leaving {first} for cpu-int8: OpenVINO failed on a frame: CUDA failure 700")
+    assert caplog.records[0].levelno == logging.WARNING
 
 
 @pytest.mark.parametrize("backend", [b for b in BACKENDS if b != "cpu"])

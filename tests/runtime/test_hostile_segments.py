@@ -189,7 +189,7 @@ def test_integers_are_those_that_were_encoded_or_refused() -> None:
     ],
 )
 def test_a_limit_that_is_passed_is_named_with_the_file(limits: Limits, name: str) -> None:
-    with pytest.raises(LimitError, match=rf"{NAMES[1]}: .*\({name}\); raise it with Limits\({name}=\.\.\.\)"):
+    with pytest.raises(LimitError, match=rf"{NAMES[1]}: .*\({name}\), .*; from Python, Limits\({name}=\.\.\.\) does$"):
         open_video(FOLDER / NAMES[1], limits=limits)
 
 

@@ -14,7 +14,7 @@ from onnx import TensorProto
 
 from inr_runtime.backends import pip_line
 from inr_runtime.backends.driver import Driver, open_driver
-from inr_runtime.backends.ort import as_values, first_line, import_onnxruntime
+from inr_runtime.backends.ort import as_values, first_line, import_onnxruntime, is_out_of_memory
 from inr_runtime.builder import OUTPUT, Array
 from inr_runtime.errors import BackendError, MissingExtraError
 from inr_runtime.lower import Lowered
@@ -129,7 +129,7 @@ def _driver() -> Driver:
 
 def _explained(ort: Any, driver: Driver, error: Exception) -> str:
     text = first_line(error)
-    if "out of memory" in str(error).lower() or "failed to allocate" in str(error).lower():
+    if is_out_of_memory(error):
         return f"the GPU has no memory left for this video ({text}); close other programs or use --backend cpu"
     return f"ONNX Runtime refused the graph on CUDA ({_versions(ort, driver)}): {text}"
 

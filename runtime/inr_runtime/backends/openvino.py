@@ -83,8 +83,10 @@ def _device() -> Any:
     ort = import_onnxruntime()
     try:
         import onnxruntime_ep_openvino as plugin
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise MissingExtraError(f"OpenVINO is not installed; run: {pip_line('openvino')}") from error
+    except ImportError as error:
+        raise BackendError(f"the OpenVINO plugin cannot be loaded: {first_line(error)}") from error
     if not hasattr(ort, "register_execution_provider_library"):
         raise BackendError(f"onnxruntime {ort.__version__} takes no plugins; run: {pip_line('openvino')} --upgrade")
     ort.set_default_logger_severity(4)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -19,11 +20,23 @@ from inr_runtime.lower import Lowered
 
 
 def import_onnxruntime() -> Any:
-    """The onnxruntime module, or `MissingExtraError` with the pip line."""
+    """The onnxruntime module.
+
+    Raises `MissingExtraError` where it is not installed, `BackendError` where it is broken or too old; both name the
+    pip line.
+    """
     try:
         import onnxruntime
-    except ImportError as error:
-        raise MissingExtraError(f"no inference engine is installed; run: {pip_line('cpu')}") from error
+
+        is_new_enough = hasattr(onnxruntime.SessionOptions, "add_external_initializers")
+    except (ImportError, AttributeError) as error:
+        if isinstance(error, ModuleNotFoundError) and error.name == "onnxruntime":
+            raise MissingExtraError(f"no inference engine is installed; run: {pip_line('cpu')}") from error
+        # Where onnxruntime and onnxruntime-gpu lay in one folder, uninstalling one leaves a module without names.
+        repair = f"pip uninstall onnxruntime onnxruntime-gpu && {pip_line('cpu')}"
+        raise BackendError(f"onnxruntime cannot be loaded ({first_line(error)}); run: {repair}") from error
+    if not is_new_enough:
+        raise BackendError(f"onnxruntime {onnxruntime.__version__} is too old; run: {pip_line('cpu')} --upgrade")
     return onnxruntime
 
 
@@ -40,7 +53,8 @@ def probe() -> tuple[str, str]:
 class OrtBackend:
     """A lowered graph in an ONNX Runtime session on the CPU.
 
-    threads: 0 = all cores. Raises `MissingExtraError`, or `BackendError` where the session refuses the graph.
+    threads: 0 = all cores. Raises `MissingExtraError`, or `BackendError` where the session refuses the graph or memory
+    runs out.
     """
 
     def __init__(self, lowered: Lowered, threads: int = 0) -> None:
@@ -51,14 +65,14 @@ class OrtBackend:
         self._ort, self._model = ort, lowered.model.SerializeToString()
         self._options = _session_options(ort, lowered, threads)
         self._options.add_external_initializers(list(self._weights), [value for value, _ in self._weights.values()])
-        self._session = self._open()
+        self._session, self._is_optimized = self._open(), True
         self._name = f"onnxruntime {ort.__version__} {lowered.target.name}"
 
     def _open(self) -> Any:
         try:
             return self._ort.InferenceSession(self._model, self._options, providers=["CPUExecutionProvider"])
         except Exception as error:
-            raise BackendError(f"ONNX Runtime refused the graph: {first_line(error)}") from error
+            raise BackendError(_explained("refused the graph", error)) from error
 
     @property
     def name(self) -> str:
@@ -67,26 +81,35 @@ class OrtBackend:
 
     def run(self, inputs: dict[str, NDArray[np.float32]]) -> Array:
         """Sampled inputs by name to frames, uint8 (batch, H, W, 3), or sound, float32 (batch, 1, W, channels)."""
+        if self._session is None:
+            raise BackendError("this engine is closed")
         try:
-            (frames,) = self._session.run([OUTPUT], inputs)
-        except Exception:
-            # Some graphs run only as they are: ONNX Runtime 1.31 moves a Transpose behind a linear Resize, which then
-            # no kernel can compute.
-            frames = self._run_as_it_is(inputs)
-        return np.asarray(frames)
-
-    def _run_as_it_is(self, inputs: dict[str, NDArray[np.float32]]) -> Any:
-        """Without optimizations, from now on."""
-        try:
-            self._options.graph_optimization_level = self._ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-            self._session = self._open()
-            return self._session.run([OUTPUT], inputs)[0]
+            return np.asarray(self._session.run([OUTPUT], inputs)[0])
         except Exception as error:
-            raise BackendError(f"ONNX Runtime failed on a frame: {first_line(error)}") from error
+            # Without optimizations a graph needs more memory, not less.
+            if is_out_of_memory(error) or not self._is_optimized:
+                raise BackendError(_explained("failed on a frame", error)) from error
+            return np.asarray(self._run_as_it_is(inputs, error))
+
+    def _run_as_it_is(self, inputs: dict[str, NDArray[np.float32]], why: Exception) -> Any:
+        """Without optimizations, from now on.
+
+        Some graphs run only so: ONNX Runtime 1.31 moves a Transpose behind a linear Resize, which then no kernel can
+        compute.
+        """
+        self._options.graph_optimization_level = self._ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        self._session, self._is_optimized = self._open(), False
+        try:
+            frames = self._session.run([OUTPUT], inputs)[0]
+        except Exception as error:
+            raise BackendError(_explained("failed on a frame", error)) from error
+        text = "ONNX Runtime cannot run the graph as it optimized it (%s); it now runs without, which is slower"
+        logging.getLogger("inr").warning(text, first_line(why))
+        return frames
 
     def close(self) -> None:
         """Free the session, then the weights it read; whoever runs it again meets an error, not freed memory."""
-        del self._session, self._options
+        self._session = self._options = None
         self._weights.clear()
 
 
@@ -140,6 +163,18 @@ def int8_saturates() -> bool:
     session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     result = session.run(None, {"x": np.full((1, channels, 8, 8), 255, np.uint8)})[0]
     return bool((result != 255).any())
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an engine failed for want of memory, as far as its error tells."""
+    signs = ("out of memory", "failed to allocate", "bad_alloc", "bad allocation")
+    return isinstance(error, MemoryError) or any(sign in str(error).lower() for sign in signs)
+
+
+def _explained(what: str, error: Exception) -> str:
+    if is_out_of_memory(error):
+        return "no memory is left for this video; close other programs, or raise the memory limit that this one has"
+    return f"ONNX Runtime {what}: {first_line(error)}"
 
 
 def first_line(error: Exception) -> str:
