@@ -7,7 +7,7 @@ import os
 import platform
 import re
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -30,9 +30,15 @@ PACKAGES = (
 )
 
 
-def write_results(bench: str, protocol: str, rows: Sequence[dict[str, Any]], hardware: str | None = None) -> Path:
+def write_results(
+    bench: str,
+    protocol: str,
+    rows: Sequence[dict[str, Any]],
+    hardware: str | None = None,
+    origin: Mapping[str, Any] | None = None,
+) -> Path:
     """Write `results/<bench>/<hardware>.json` and return its path; arguments as of `make_record`."""
-    record = make_record(bench, protocol, rows, hardware)
+    record = make_record(bench, protocol, rows, hardware, origin)
     path = RESULTS / bench / f"{slug(record['hardware'])}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
@@ -40,22 +46,34 @@ def write_results(bench: str, protocol: str, rows: Sequence[dict[str, Any]], har
 
 
 def make_record(
-    bench: str, protocol: str, rows: Sequence[dict[str, Any]], hardware: str | None = None
+    bench: str,
+    protocol: str,
+    rows: Sequence[dict[str, Any]],
+    hardware: str | None = None,
+    origin: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return what a result file holds.
 
     A row names its model, engine or codec and carries figures with units in their keys. `protocol` says in words what
-    was measured and how; `hardware` is the processor's name unless given (a GPU's, say).
+    was measured and how; `hardware` is the processor's name unless given (a GPU's, say); `origin` is what `origin_now`
+    gave when the rows were measured, for those that are not of now.
     """
     return {
         "bench": bench,
         "hardware": hardware or processor_name(),
         "cores": os.cpu_count(),
+        **(origin or origin_now()),
+        "protocol": protocol,
+        "rows": list(rows),
+    }
+
+
+def origin_now() -> dict[str, Any]:
+    """Return what figures measured now come from: `versions` of packages, `commit`, `date`."""
+    return {
         "versions": {"python": platform.python_version(), "system": platform.system(), **package_versions()},
         "commit": commit(),
         "date": datetime.now(timezone.utc).date().isoformat(),
-        "protocol": protocol,
-        "rows": list(rows),
     }
 
 

@@ -15,9 +15,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from inr_player.playback import play
 from inr_runtime import open_video
 from inr_runtime.backends import look_for
 from inr_runtime.lower import target_named
+from inr_runtime.media import open_writer
 from inr_train import Checkpoint
 
 
@@ -60,6 +62,12 @@ class Ours:
 
     def close(self) -> None:
         self._decoder.close()
+
+    def play(self, frames: int) -> None:
+        """The first `frames` of the file, opened anew, as `inr-play` plays them, the next decoded meanwhile."""
+        video = open_video(self.path, target=self.target, threads=self.threads)
+        with video, open_writer("null", video.info) as nowhere:
+            play(video.frames(0, frames), nowhere)
 
 
 @dataclass
@@ -127,6 +135,14 @@ class Ffmpeg:
     def close(self) -> None:
         self._container.close()
 
+    def play(self, frames: int) -> None:
+        """The first `frames` of the file, opened anew."""
+        anew = Ffmpeg(self.path, self.threads)
+        anew.open()
+        for index in range(frames):
+            anew.frame(index)
+        anew.close()
+
 
 def contestants(model: Path, video: Path, threads: int, compiled: bool, only: tuple[str, ...]) -> list[Contestant]:
     """All that can run here, the usual PyTorch first; only: parts of an engine's or target's name."""
@@ -137,8 +153,12 @@ def contestants(model: Path, video: Path, threads: int, compiled: bool, only: tu
     if look_for("openvino").available:
         targets += ["openvino-int8", "openvino-bf16"]
     found += [Ours(video, target, threads) for target in targets]
-    names = {id(c): c.target if isinstance(c, Ours) else c.engine for c in found}
-    return [c for c in found if not only or any(part in names[id(c)] for part in only)]
+    return [c for c in found if not only or any(part in name_of(c) for part in only)]
+
+
+def name_of(contestant: Contestant) -> str:
+    """For people: our targets, or engine and arithmetic."""
+    return contestant.target if isinstance(contestant, Ours) else f"{contestant.engine} {contestant.precision}"
 
 
 def seconds_of(run: Any, *arguments: Any) -> float:

@@ -7,65 +7,118 @@ import os
 import statistics
 import subprocess
 import sys
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
-from tests.bench.decode_speed.contestants import Contestant, Ours, Torch, seconds_of
+from tests.bench.decode_speed.contestants import Contestant, Ffmpeg, Ours, name_of, seconds_of
 
 from inr_player.profile import profile
+from inr_runtime.backends.ort import first_line
+from inr_runtime.cli import say
+from inr_runtime.errors import UsageError
 from inr_runtime.metrics import psnr
 from inr_train import Clip
 
 ROUNDS = 3
+SIDE = 2048
 LEAST_FRAMES = 2
 """Of a contestant in a round, before the first of which one more is not counted where time allows."""
+LEAST_FOR_P99 = 12
+WHOLE_SECONDS = 30
+"""What playing a file from beginning to end may take; of slower engines as many frames as that lets."""
 COLD_RUNS = 3
-QUALITY_FRAMES = 12
 PLAY = (sys.executable, "-c", "from inr_player.cli import main; main()")
 
 
-def peaks(threads: int) -> dict[str, float]:
-    """GMAC/s of matrix products of this machine by precision: best of 10, 2048 x 2048 x 2048."""
-    torch.set_num_threads(threads)
-    found = {}
-    for name, kind in (("fp32", torch.float32), ("bf16", torch.bfloat16), ("int8", torch.int8)):
-        a, b = (torch.randn(2048, 2048).mul(20).to(kind) for _ in range(2))
-        product = torch._int_mm if kind == torch.int8 else torch.mm
-        found[name] = 2048**3 / 1e9 / min(seconds_of(product, a, b) for _ in range(10))
-    return found
+class Peaks:
+    """GMAC/s of products of large square matrices on this machine by precision, the best of all that were made."""
+
+    def __init__(self, threads: int) -> None:
+        self._threads = threads
+        self.best: dict[str, float] = {}
+
+    def measure(self) -> None:
+        """Make some more: a machine that others use too is not at its best all the time."""
+        torch.set_num_threads(self._threads)
+        for name, kind in (("fp32", torch.float32), ("bf16", torch.bfloat16), ("int8", torch.int8)):
+            a, b = (torch.randn(SIDE, SIDE).mul(20).to(kind) for _ in range(2))
+            product = torch._int_mm if kind == torch.int8 else torch.mm
+            seconds = min(seconds_of(product, a, b) for _ in range(5))
+            self.best[name] = max(SIDE**3 / 1e9 / seconds, self.best.get(name, 0.0))
 
 
-def interleaved(fighters: Sequence[Contestant], frames: int, budget: float) -> list[dict[str, Any]]:
-    """Open all, let them decode in turns, and return a row each, without names. budget: seconds of each."""
-    opened, rows = [], []
-    fighters[0].open()  # whoever comes first is not to pay for what is loaded at a first use
-    fighters[0].close()
-    for fighter in fighters:
-        opened.append(seconds_of(fighter.open))
-        rows.append([seconds_of(fighter.frame, 0)])
-    times: list[list[float]] = [[] for _ in fighters]
+@dataclass
+class Standing:
+    """A contestant that is open, with seconds: of opening it, of its first frame, and of frames in its turns."""
+
+    fighter: Contestant
+    opened: float
+    first: float
+    times: list[float] = field(default_factory=list)
+
+
+def interleaved(
+    fighters: Sequence[Contestant], frames: int, budget: float, between: Callable[[], None] = lambda: None
+) -> list[tuple[Contestant, dict[str, Any]]]:
+    """Open all, let them decode in turns, and return each that can with its row, without names.
+
+    budget: seconds of each. between: called before, between and after the rounds. Raises `UsageError` where none can.
+    """
+    standing = _open_all(fighters)
+    between()
     for turn in range(ROUNDS):
-        for fighter, found in zip(fighters, times, strict=True):
-            found += _turn(fighter, turn, frames, budget / ROUNDS)
-    done = []
-    for fighter, seconds, found, (first,) in zip(fighters, opened, times, rows, strict=True):
-        middle = statistics.median(found)
-        row = {
-            "fps": frames / (seconds + first + (frames - 1) * middle),
-            "fps_network": 1 / middle,
-            "ms_p50": 1e3 * middle,
-            "ms_p99": 1e3 * float(np.percentile(found, 99)),
-            "seek_ms": None if isinstance(fighter, Torch) else _seek(fighter, frames, budget / ROUNDS),
-            "open_ms": 1e3 * seconds,
-            "timed_frames": len(found),
-        }
-        done.append(row)
-    for fighter in fighters:
-        fighter.close()
+        for each in standing:
+            each.times += _turn(each.fighter, turn, frames, budget / ROUNDS)
+        between()
+    done = [(each.fighter, _row(each, frames, budget)) for each in standing]
+    for each in standing:
+        each.fighter.close()
     return done
+
+
+def _open_all(fighters: Sequence[Contestant]) -> list[Standing]:
+    """Those that give a first frame; of others the reason is printed: no compiler, say, or no such arithmetic."""
+    standing: list[Standing] = []
+    for fighter in fighters:
+        try:
+            if not standing:  # whoever comes first is not to pay for what is loaded at a first use
+                fighter.open()
+                fighter.close()
+            standing.append(Standing(fighter, seconds_of(fighter.open), seconds_of(fighter.frame, 0)))
+        except Exception as error:
+            say(f"{name_of(fighter)} is left out: {first_line(error)}")
+            with suppress(Exception):  # as far as it came
+                fighter.close()
+    if not standing:
+        raise UsageError("nobody is here who can decode this")
+    return standing
+
+
+def _row(each: Standing, frames: int, budget: float) -> dict[str, Any]:
+    middle = statistics.median(each.times)
+    enough = len(each.times) >= LEAST_FOR_P99
+    seeks = isinstance(each.fighter, (Ours, Ffmpeg))
+    return {
+        **_end_to_end(each, frames, middle),
+        "fps_network": 1 / middle,
+        "ms_p50": 1e3 * middle,
+        "ms_p99": 1e3 * float(np.percentile(each.times, 99)) if enough else None,
+        "seek_ms": _seek(each.fighter, frames, budget / ROUNDS) if seeks else None,
+        "open_ms": 1e3 * each.opened,
+        "timed_frames": len(each.times),
+    }
+
+
+def _end_to_end(each: Standing, frames: int, middle: float) -> dict[str, Any]:
+    """Frames per second from opening the file to its last frame: played; of PyTorch, from the times of single ones."""
+    if not isinstance(each.fighter, (Ours, Ffmpeg)):
+        return {"fps": frames / (each.opened + each.first + (frames - 1) * middle), "played_frames": None}
+    played = min(frames, max(LEAST_FRAMES, int(WHOLE_SECONDS / middle)))
+    return {"fps": played / seconds_of(each.fighter.play, played), "played_frames": played}
 
 
 def _turn(fighter: Contestant, turn: int, frames: int, budget: float) -> list[float]:
@@ -89,10 +142,9 @@ def _seek(fighter: Contestant, frames: int, budget: float) -> float:
     return 1e3 * statistics.median(found)
 
 
-def quality(fighter: Contestant, clip: Clip) -> float:
-    """Mean PSNR of some frames, spread evenly, against the clip's."""
+def quality(fighter: Contestant, clip: Clip, count: int) -> float:
+    """Mean PSNR of `count` frames, spread evenly, against the clip's."""
     fighter.open()
-    count = min(QUALITY_FRAMES, len(clip))
     chosen = [(2 * i + 1) * len(clip) // (2 * count) for i in range(count)]
     decibels = [psnr(fighter.frame(i), clip.frames[i]) for i in chosen]
     fighter.close()
@@ -124,11 +176,3 @@ def _play(*arguments: str) -> str:
     if done.returncode:
         raise RuntimeError(f"inr-play {' '.join(arguments)}: {done.stderr.strip()}")
     return done.stdout
-
-
-def keep(path: Path, data: dict[str, Any]) -> None:
-    """Write a finished slice."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".part")
-    temporary.write_text(json.dumps(data, indent=2))
-    temporary.replace(path)

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 Rows = Sequence[dict[str, Any]]
+Columns = Sequence[tuple[str, str, str, float]]
 COLUMNS = (
     ("fps", "fps", "{:.1f}", 1.0),
     ("ms p50", "ms_p50", "{:.1f}", 1.0),
@@ -19,6 +20,7 @@ COLUMNS = (
     ("GMAC/s", "gmac_per_s", "{:.0f}", 1.0),
     ("of peak", "share_of_peak", "{:.0f} %", 100.0),
     ("PSNR", "psnr_db", "{:.2f} dB", 1.0),
+    ("lost", "loss_db", "{:.2f} dB", 1.0),
     ("first frame", "first_frame_ms", "{:.0f} ms", 1.0),
     ("seek", "seek_ms", "{:.0f} ms", 1.0),
     ("open", "open_ms", "{:.0f} ms", 1.0),
@@ -29,11 +31,11 @@ NAMES = {"cpu": "ONNX Runtime", "openvino": "OpenVINO", "ffmpeg": "ffmpeg"}
 
 def show(rows: Rows) -> None:
     """Print all rows."""
-    table = Table(box=None, pad_edge=False)
-    for name in ("model", "engine", "", *(c[0] for c in COLUMNS)):
+    table, columns = Table(box=None, pad_edge=False), _filled(rows)
+    for name in ("model", "engine", "", *(c[0] for c in columns)):
         table.add_column(name, justify="left" if name in ("model", "engine", "") else "right")
     for row in rows:
-        table.add_row(*_cells(row))
+        table.add_row(*_cells(row, columns))
     Console(width=180).print(table)
 
 
@@ -67,9 +69,10 @@ def _tables(records: Rows, choose: Callable[[Rows], Rows]) -> str:
     lines = []
     for record in records:
         about = f"{record['hardware']}, commit {record['commit']}, {record['date']}. {record['protocol']}"
-        lines += [about, "", f"| model | engine | arithmetic | {' | '.join(c[0] for c in COLUMNS)} |"]
-        lines += ["|---|---|---|" + "--:|" * len(COLUMNS)]
-        lines += [f"| {' | '.join(_cells(row))} |" for row in choose(record["rows"])]
+        columns = _filled(record["rows"])
+        lines += [about, "", f"| model | engine | arithmetic | {' | '.join(c[0] for c in columns)} |"]
+        lines += ["|---|---|---|" + "--:|" * len(columns)]
+        lines += [f"| {' | '.join(_cells(row, columns, record['commit']))} |" for row in choose(record["rows"])]
         lines += [""]
     return "\n".join(lines)
 
@@ -98,9 +101,25 @@ def _profile_cells(row: dict[str, Any], found: dict[str, Any]) -> list[str]:
     return [f"{total:.1f} ms", f"{convolutions / total:.0%}", f"{speed:.0f} ({share:.0%} of peak)", words]
 
 
-def _cells(row: dict[str, Any]) -> list[str]:
-    figures = ["" if row[key] is None else text.format(row[key] * factor) for _, key, text, factor in COLUMNS]
-    return [row["model"], NAMES.get(row["engine"], row["engine"]), row["precision"], *figures]
+def _filled(rows: Rows) -> Columns:
+    """The columns that some row has a figure for."""
+    return [c for c in COLUMNS if any(row.get(c[1]) is not None for row in rows)]
+
+
+def _cells(row: dict[str, Any], columns: Columns, commit: str | None = None) -> list[str]:
+    """commit: of the record; a row of another says so."""
+    other = row.get("commit", commit)
+    model = row["model"] + (f" (commit {other})" if commit and other != commit else "")
+    return [model, NAMES.get(row["engine"], row["engine"]), row["precision"], *(_figure(row, c) for c in columns)]
+
+
+def _figure(row: dict[str, Any], column: tuple[str, str, str, float]) -> str:
+    _, key, text, factor = column
+    if row.get(key) is None:
+        return ""
+    played = row.get("played_frames")
+    part = f" ({played} frames)" if key == "fps" and played and played < row["frames"] else ""
+    return text.format(row[key] * factor) + part
 
 
 def draw(rows: Rows, folder: Path) -> None:
