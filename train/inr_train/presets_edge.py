@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 from inr_train.models.edge import EdgeConfig
 
-GRID_ROWS, GRID_STRIDES = (9, 23, 45), (1, 4, 16)
+GRID_ROWS, GRID_STRIDES = (9, 9, 23, 45), (1, 4, 6, 16)
+"""The coarsest grid twice: a few numbers for every frame, more for what changes slowly."""
 COARSEST_ROWS = 20
 """Rows of the first stage, at least, where frames are large enough."""
 
@@ -23,14 +24,14 @@ def edge_config(
         widths, depths = (*(coarse_width,) * coarse, width), (*(1,) * coarse, depth)
         rows = tuple(min(r, max(1, math.ceil(finest))) for r in GRID_ROWS)
         return EdgeConfig(
-            height, frame_width, frames, widths, depths, rows, grid_channels, GRID_STRIDES, activation="bounded_silu"
+            height, frame_width, frames, widths, depths, rows, grid_channels, GRID_STRIDES, activation="square"
         )
 
     return config
 
 
 EDGE_CONFIGS = {
-    "edge-5": edge_config(32, 6, 48, (8, 2, 1)),
-    "edge-10": edge_config(48, 6, 64, (6, 2, 1)),
-    "edge-20": edge_config(64, 7, 96, (12, 2, 1)),
+    "edge-5": edge_config(64, 1, 64, (5, 10, 3, 1)),
+    "edge-10": edge_config(64, 3, 64, (4, 8, 3, 1)),
+    "edge-20": edge_config(96, 3, 96, (8, 16, 3, 1)),
 }

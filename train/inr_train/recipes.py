@@ -23,7 +23,7 @@ EDGE_RECIPE = replace(
     optimizer="muon",
     learning_rate=1e-2,
     grid_rate=3.0,
-    muon_rate=2e-2,
+    muon_rate=1.6e-2,
 )
 """Muon for matrices, Adam for the rest. Weights are rounded at the end (`compensation.py`), which loses less than a
 tail that imitates integers, and leaves all steps to the fit."""
