@@ -17,6 +17,7 @@ from tests.bench.edge_search.table import edge_table
 from tests.bench.paper_tables.table import paper_tables
 from tests.bench.rounding.table import rounding_table
 from tests.bench.time_to_quality.table import time_table
+from tests.bench.train_speed.table import steps_table
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = (
@@ -99,6 +100,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "papers": lambda: paper_tables(results("paper_tables")),
     "profile": lambda: profile_table(results("decode_speed")),
     "rounding": lambda: rounding_table(results("rounding")),
+    "steps": lambda: steps_table(results("train_speed")),
     "time": lambda: time_table(results("time_to_quality")),
 }
 
