@@ -17,7 +17,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
-from tests.bench.record import described, write_results
+from tests.bench.record import RESULTS, described, processor_name, slug, write_results
 from tests.bench.time_to_quality.figures import draw
 from tests.bench.time_to_quality.points import POINTS, measured
 
@@ -60,16 +60,30 @@ def main(
     rows = [json.loads(path.read_text()) for path in sorted(work.glob("*.json"))]
     show(rows)
     if record:
+        rows = with_recorded(rows)
         protocol = (
             f"{described(clip)}; each point a run with that time budget, its "
             "start-up inside. psnr_float_db: as many steps without quantization. psnr_db: the file as played, "
-            "integer weights and float activations, all frames. bytes: the file without optional text. recipe: the "
+            "integer weights and float activations, all frames; psnr_int8_db: with integer activations, but of layers "
+            "that the exporter keeps in float. bytes: the file without optional text. recipe: the "
             "paper's with its own learning rate or a multiple of it (edge: NeRV's), or ours (that of the edge presets, "
             "chosen on this clip) for every network."
         )
         path = write_results("time_to_quality", protocol, rows)
         draw(rows, path.parent)
         print(path)
+
+
+def with_recorded(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows, and before them those of this machine's record that they do not replace, each with its commit."""
+    path = RESULTS / "time_to_quality" / f"{slug(processor_name())}.json"
+    record = json.loads(path.read_text()) if path.exists() else {"rows": []}
+    new = {_key(r) for r in rows}
+    return [{"commit": record["commit"], **r} for r in record["rows"] if _key(r) not in new] + list(rows)
+
+
+def _key(row: dict[str, Any]) -> tuple[Any, ...]:
+    return tuple(row[k] for k in ("model", "recipe", "minutes", "seed"))
 
 
 def show(rows: Sequence[dict[str, Any]]) -> None:

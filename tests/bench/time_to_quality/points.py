@@ -55,13 +55,17 @@ POINTS = (
     Point("nerv-s", "paper", 4.0),
     Point("nerv-s", "ours"),
     Point("nerv-s", "ours", bits=6),
+    Point("nerv-s", "ours", bits=5),
     Point("hnerv-0.35m", "paper"),
     Point("hnerv-0.35m", "ours"),
     Point("hnerv-0.35m", "ours", change="conditional", config={"activation": "sine", "time_width": 32}),
     Point("hinerv-bunny-xxs", "paper"),
     Point("hinerv-bunny-xxs", "ours"),
+    Point("hinerv-bunny-b-xxs", "ours"),
 )
 """Each architecture with both recipes."""
+INT8 = ("edge", "nerv")
+"""Families of which all activations run on integers too."""
 
 
 def measured(point: Point, clip: Clip, minutes: float, seed: int, work: Path, given: dict[str, Any]) -> dict[str, Any]:
@@ -82,14 +86,17 @@ def measured(point: Point, clip: Clip, minutes: float, seed: int, work: Path, gi
     options = {"recipe": recipe, "config": point.config, "quantize": "weights", "seed": seed, **given}
     checkpoint = fit(clip, point.preset, seconds=60 * minutes, **options)
     seconds = time.monotonic() - begin
-    report = export(checkpoint, path.with_suffix(".nvb"), reference=clip, max_loss_db=100.0, int8=False, overwrite=True)
+    file, int8 = path.with_suffix(".nvb"), preset.family in INT8
+    report = export(checkpoint, file, reference=clip, max_loss_db=100.0, int8=int8, overwrite=True)
+    played = {v.target: v.source_db for v in report.verified}
     result = {
         "model": point.preset,
         "recipe": point.label,
         "minutes": minutes,
         "seed": seed,
         "psnr_float_db": checkpoint.report["psnr_float_db"],
-        "psnr_db": report.verified[0].source_db,
+        "psnr_db": played["cpu-fp32"],
+        "psnr_int8_db": played.get("cpu-int8"),
         "bytes": report.bytes,
         "parameters": report.parameters,
         "kmac_per_pixel": _kmac(checkpoint.model, checkpoint.config, clip),

@@ -13,7 +13,8 @@ HEADINGS = (
     "preset",
     "recipe",
     "float model",
-    "file as played",
+    "file",
+    "all int8",
     "bytes",
     "parameters",
     "kMAC a pixel",
@@ -33,7 +34,7 @@ def time_table(records: Iterable[Mapping[str, Any]]) -> str:
             f"{record['protocol']}",
             "",
             line_of(HEADINGS),
-            "|--:|---|---|--:|--:|--:|--:|--:|--:|",
+            "|--:|---|---|--:|--:|--:|--:|--:|--:|--:|",
         ]
         for (minutes, preset, recipe), rows in sorted(
             groups.items(), key=lambda g: (g[0][0], -mean_of(g[1], "psnr_db"))
@@ -45,6 +46,7 @@ def time_table(records: Iterable[Mapping[str, Any]]) -> str:
                 recipe + f" (commit {', '.join(commits)})" * bool(commits),
                 _decibels(rows, "psnr_float_db"),
                 _decibels(rows, "psnr_db"),
+                _decibels(rows, "psnr_int8_db"),
                 f"{mean_of(rows, 'bytes'):,.0f}",
                 f"{rows[0]['parameters']:,}",
                 f"{rows[0]['kmac_per_pixel']:.1f}",
@@ -56,6 +58,8 @@ def time_table(records: Iterable[Mapping[str, Any]]) -> str:
 
 
 def _decibels(rows: list[dict[str, Any]], key: str) -> str:
-    values = [r[key] for r in rows]
+    values = [r[key] for r in rows if r.get(key) is not None]
+    if not values:
+        return ""
     spread = f" ({min(values):.2f} to {max(values):.2f})" if len(values) > 1 else ""
     return f"{statistics.mean(values):.2f} dB{spread}"
