@@ -45,6 +45,15 @@ def write_results(
     return path
 
 
+def recorded(bench: str) -> list[dict[str, Any]]:
+    """Return the rows of this machine's result file, each with the commit it is of; none where there is no file."""
+    path = RESULTS / bench / f"{slug(processor_name())}.json"
+    if not path.exists():
+        return []
+    record = json.loads(path.read_text(encoding="utf-8"))
+    return [{"commit": record["commit"], **row} for row in record["rows"]]
+
+
 def make_record(
     bench: str,
     protocol: str,

@@ -3,7 +3,7 @@
     python -m tests.bench.edge_search --video bigbuckbunny.mp4 --size 320x180 [--epochs 12] [--seeds 1] [--record]
 
 Finished variants are kept in --work, so that a stopped search goes on where it was. The clip that a network is chosen
-on flatters it: --video repeats the search on another.
+on flatters it: --video repeats the search on another, whose rows stand beside those of the first in the record.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from tests.bench.edge_search.variants import VARIANTS, Variant
-from tests.bench.record import described, write_results
+from tests.bench.record import commit, described, recorded, write_results
 
 from inr_runtime.files import replacing
 from inr_runtime.media import ReadOptions, parse_size
@@ -57,12 +57,16 @@ def main(video: str | None, size: str | None, only: Sequence[str], record: bool,
     show(rows)
     if record:
         protocol = (
-            f"{described(clip)}, {given['epochs']:g} epochs of the "
-            f"recipe of {PRESET} without quantization, {given['threads']} thread(s), {given['seeds']} seed(s); one "
-            "change at a time. psnr_db: best evaluation, all frames, float32. step_cpu_ms: processor time of a step. "
-            "The presets were chosen on this clip."
+            f"The recipe of {PRESET} without quantization, {given['threads']} thread(s), {given['seeds']} seed(s); one "
+            "change at a time. psnr_db: best evaluation, all frames, float32. step_cpu_ms: processor time of a step."
         )
-        print(write_results("edge_search", protocol, rows))
+        print(write_results("edge_search", protocol, [*of_other_clips(rows), *rows]))
+
+
+def of_other_clips(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What this machine's record has of other clips."""
+    here = {r["clip"] for r in rows}
+    return [r for r in recorded("edge_search") if r.get("clip", "") not in (*here, "")]
 
 
 def measured(variant: Variant, clip: Clip, seed: int, work: Path, given: dict[str, Any]) -> dict[str, Any]:
@@ -80,6 +84,7 @@ def measured(variant: Variant, clip: Clip, seed: int, work: Path, given: dict[st
     checkpoint = fit(clip, PRESET, recipe=recipe, config=variant.config, **options)
     model, pixels = build_model(checkpoint.model, checkpoint.config), clip.info.width * clip.info.height
     result = {
+        "clip": described(clip),
         "model": variant.name,
         "group": variant.group,
         "seed": seed,
@@ -89,6 +94,7 @@ def measured(variant: Variant, clip: Clip, seed: int, work: Path, given: dict[st
         "step_cpu_ms": 1e3 * (time.process_time() - begin) / recipe.steps(len(clip)),
         "epochs": given["epochs"],
         "train_seconds": checkpoint.report["train_seconds"],
+        "commit": commit(),
     }
     work.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:

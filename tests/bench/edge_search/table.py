@@ -19,30 +19,34 @@ HEADINGS = (
 
 
 def edge_table(records: Iterable[Mapping[str, Any]]) -> str:
-    """Every variant with what it gains over the preset, in the order they were tried."""
+    """Every variant with what it gains over the preset, in the order they were tried; a table for each clip."""
     lines = []
     for record in records:
-        groups: dict[str, list[dict[str, Any]]] = {}
+        lines += [f"{record['hardware']}, commit {record['commit']}, {record['date']}: {record['protocol']}", ""]
+        clips: dict[str, list[dict[str, Any]]] = {}
         for r in record["rows"]:
-            groups.setdefault(r["model"], []).append(r)
-        base = mean_of(next(iter(groups.values())), "psnr_db")
-        lines += [
-            f"{record['hardware']}, commit {record['commit']}, {record['date']}: {record['protocol']}",
-            "",
-            line_of(HEADINGS),
-            "|---|---|--:|--:|--:|--:|--:|",
-        ]
-        for name, rows in groups.items():
-            quality = mean_of(rows, "psnr_db")
-            cells = [
-                rows[0]["group"],
-                name,
-                f"{quality:.2f} dB",
-                f"{quality - base:+.2f} dB" if rows[0]["group"] else "",
-                f"{rows[0]['parameters']:,}",
-                f"{rows[0]['kmac_per_pixel']:.1f}",
-                f"{mean_of(rows, 'step_cpu_ms'):.0f} ms",
-            ]
-            lines.append(line_of(cells))
-        lines.append("")
+            clips.setdefault(f"{r['clip']}, {r['epochs']:g} epochs", []).append(r)
+        for clip, rows in clips.items():
+            lines += [f"{clip}:", "", *_of_a_clip(rows), ""]
     return "\n".join(lines)
+
+
+def _of_a_clip(every: Iterable[Mapping[str, Any]]) -> list[str]:
+    groups: dict[str, list[Mapping[str, Any]]] = {}
+    for r in every:
+        groups.setdefault(r["model"], []).append(r)
+    base = mean_of(next(iter(groups.values())), "psnr_db")
+    lines = [line_of(HEADINGS), "|---|---|--:|--:|--:|--:|--:|"]
+    for name, rows in groups.items():
+        quality = mean_of(rows, "psnr_db")
+        cells = [
+            rows[0]["group"],
+            name,
+            f"{quality:.2f} dB",
+            f"{quality - base:+.2f} dB" if rows[0]["group"] else "",
+            f"{rows[0]['parameters']:,}",
+            f"{rows[0]['kmac_per_pixel']:.1f}",
+            f"{mean_of(rows, 'step_cpu_ms'):.0f} ms",
+        ]
+        lines.append(line_of(cells))
+    return lines

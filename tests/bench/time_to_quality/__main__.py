@@ -17,7 +17,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
-from tests.bench.record import RESULTS, described, processor_name, slug, write_results
+from tests.bench.record import described, recorded, write_results
 from tests.bench.time_to_quality.figures import draw
 from tests.bench.time_to_quality.points import POINTS, measured
 
@@ -75,15 +75,13 @@ def main(
 
 
 def with_recorded(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows, and before them those of this machine's record that they do not replace, each with its commit."""
-    path = RESULTS / "time_to_quality" / f"{slug(processor_name())}.json"
-    record = json.loads(path.read_text()) if path.exists() else {"rows": []}
+    """The rows, and before them those points of this machine's record that they have no seed of."""
     new = {_key(r) for r in rows}
-    return [{"commit": record["commit"], **r} for r in record["rows"] if _key(r) not in new] + list(rows)
+    return [r for r in recorded("time_to_quality") if _key(r) not in new] + list(rows)
 
 
 def _key(row: dict[str, Any]) -> tuple[Any, ...]:
-    return tuple(row[k] for k in ("model", "recipe", "minutes", "seed"))
+    return tuple(row[k] for k in ("model", "recipe", "minutes"))
 
 
 def show(rows: Sequence[dict[str, Any]]) -> None:
