@@ -3,13 +3,14 @@
     conv ─► activation ─► conv to few channels      =      the same for some rows at a time, joined
 
 The rows that convolutions read beyond a strip are computed for both of its neighbours. Measured with NeRV-S at 720p:
-240 MB in place of 770, in the same time.
+240 MB in place of 770; a strip of 4 MB stays in a cache, and is 7 % faster than one of 8 MB or of 1 MB.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -21,9 +22,11 @@ from inr_runtime.program import Program
 
 LARGE = 1 << 24
 """Bytes of a map that is not kept whole."""
-STRIP = 1 << 23
+STRIP = 1 << 22
 """Bytes of its part."""
-MOST_STRIPS = 16
+MOST_STRIPS = 32
+MOST_JOINED = 16
+"""Parts that one Concat of the dialect takes."""
 NARROWS = 4
 """How many times smaller the result must be than the map."""
 
@@ -87,10 +90,19 @@ def _cut(program: Program, chain: list[Node], count: int) -> Program:
             attributes = dict(node.attributes) | ({"pads": pads[node.output]} if node.output in pads else {})
             inputs = tuple(renamed.get(name, name) for name in node.inputs)
             nodes.append(Node(node.op, inputs, made, tuple(sorted(attributes.items()))))
-    parts = tuple(f"{last.output}/{start}" for start in places[:-1])
-    nodes.append(Node("Concat", parts, last.output, (("axis", 2),)))
+    joins = _joined([f"{last.output}/{start}" for start in places[:-1]], last.output)
+    groups = {node.output for node in joins[:-1]}
+    units |= dict.fromkeys(groups, units[last.output])
     replaced = replace(program, constants=constants)
-    return replaced.replacing({last.output: tuple(nodes)}, units=units, int8=frozenset(int8))
+    return replaced.replacing({last.output: (*nodes, *joins)}, units=units, int8=frozenset(int8 | groups))
+
+
+def _joined(parts: Sequence[str], output: str) -> list[Node]:
+    """Concats of all rows, the last of which makes `output`: of some parts each, and of those."""
+    groups = [tuple(parts[i : i + MOST_JOINED]) for i in range(0, len(parts), MOST_JOINED)]
+    names = [f"{output}/rows{i}" for i in range(len(groups))] if len(groups) > 1 else [output]
+    joins = [Node("Concat", group, name, (("axis", 2),)) for group, name in zip(groups, names, strict=True)]
+    return joins if len(groups) == 1 else [*joins, Node("Concat", tuple(names), output, (("axis", 2),))]
 
 
 def _wider(start: int, end: int, reach: int, height: int) -> tuple[int, int]:

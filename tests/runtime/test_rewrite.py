@@ -171,10 +171,12 @@ def shuffle(x: np.ndarray, block: int, mode: str) -> np.ndarray:
 @pytest.mark.parametrize("kernel", [1, 3, 5])
 @pytest.mark.parametrize("kind", ["LeakyRelu", "Relu", "silu", "square"])
 def test_strips_of_wide_maps_keep_every_integer(kind: str, kernel: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Borders, and rows that two strips read; no map of the program is then as large as the one that was cut."""
+    """Borders, and rows that two strips read, and more strips than one operator joins; no map of the program is then as
+    large as the one that was cut.
+    """
     graph = upscaling(kind, "CRD", 2, kernel, 16, "linear", True)
     whole = rewrite.rewrite(program_of(graph))
-    for name, value in {"LARGE": 1, "STRIP": 1000, "NARROWS": 1}.items():
+    for name, value in {"LARGE": 1, "STRIP": 1000, "NARROWS": 1, "MOST_JOINED": 3}.items():
         monkeypatch.setattr(strips, name, value)
     cut = rewrite.rewrite(program_of(graph))
     wide = [max(math.prod(p.shapes[node.output]) for node in p.nodes) for p in (whole, cut)]
