@@ -8,6 +8,8 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
 import torch
 from commands import Call
@@ -20,6 +22,7 @@ from inr_runtime.backends import open_backend
 from inr_runtime.int8plan import plan_int8
 from inr_runtime.lower import TARGETS, lower
 from inr_train import Clip, fit
+from inr_train.graph_runner import run_graph
 from inr_train.models import Edge, EdgeConfig, count_macs, count_parameters, meta_model
 from inr_train.models.edge import Square
 from inr_train.presets import PRESETS
@@ -137,6 +140,25 @@ def test_int8_engine_gives_what_training_imitates_of_squares() -> None:
             assert apart.max() <= 2
             assert (apart > 0).mean() < 0.02
         backend.close()
+
+
+@pytest.mark.parametrize("target", ["cuda-fp16", "trt-fp16", "trt-int8"])
+def test_graphs_for_gpus_are_whole_and_near_the_model(target: str) -> None:
+    """What those engines are given is valid ONNX; computed on the CPU it is a few steps from float32."""
+    torch.manual_seed(5)
+    model = Edge(dataclasses.replace(SMALL, activation="square")).eval()
+    traced = trace(model)
+    weights = quantize_weights(model, traced, 8, 10)
+    inputs = model.sample([2.5])
+    tensors = [torch.from_numpy(w.dequantize()) for w in weights]
+    ranges = measure_ranges(traced.graph, tensors, [model.sample([t]) for t in range(6)])
+    embedded = lower(traced.graph, weights, TARGETS[target], ranges).embedded()
+    onnx.checker.check_model(embedded, full_check=True)
+    session = onnxruntime.InferenceSession(embedded.SerializeToString(), providers=["CPUExecutionProvider"])
+    (found,) = session.run(None, {f"x{i}": x.detach().numpy() for i, x in enumerate(inputs)})
+    with torch.no_grad():
+        frame = run_graph(traced.graph, inputs, tensors)[0].clamp(0, 1)
+    assert np.abs(found[0].astype(int) - torch.round(frame * 255).permute(1, 2, 0).numpy()).max() <= 3
 
 
 def test_train_export_play(video: Path, call: Call, tmp_path: Path) -> None:

@@ -61,6 +61,7 @@ POINTS = (
     Point("hnerv-0.35m", "ours", change="conditional", config={"activation": "sine", "time_width": 32}),
     Point("hinerv-bunny-xxs", "paper"),
     Point("hinerv-bunny-xxs", "ours"),
+    Point("hinerv-bunny-b-xxs", "paper"),
     Point("hinerv-bunny-b-xxs", "ours"),
 )
 """Each architecture with both recipes."""
