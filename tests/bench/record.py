@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from inr_train import Clip
 
+ROOT = Path(__file__).parents[2]
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = (
     "inr-video",
@@ -112,13 +113,17 @@ def package_versions() -> dict[str, str]:
 
 
 def commit() -> str:
-    """Return the short hash of the checked-out commit, 'unknown' outside a repository."""
+    """Return the short hash of the checked-out commit, 'unknown' outside a repository.
+
+    It says `-dirty` where files are changed, but of results, which one record writes after another.
+    """
     command = ["git", "rev-parse", "--short", "HEAD"]
     try:
         done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-    changed = subprocess.run(["git", "diff", "--quiet", "HEAD"], cwd=Path(__file__).parent, check=False).returncode
+    others = ["git", "diff", "--quiet", "HEAD", "--", ":/", f":(exclude,top){RESULTS.relative_to(ROOT).as_posix()}"]
+    changed = subprocess.run(others, cwd=Path(__file__).parent, check=False).returncode
     return done.stdout.strip() + ("-dirty" if changed else "")
 
 
