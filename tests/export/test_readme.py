@@ -15,7 +15,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 OF_OTHER_COMMANDS = {
-    "--minutes",
+    *("--minutes", "--seconds", "--only", "--trained", "--compiled"),
     *("--system-site-packages", "--record", "--kills"),
     *("--list", "--reduced", "--table", "--row", "--seeds", "--video", "--dataset", "--root"),
 }
