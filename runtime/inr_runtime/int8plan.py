@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from inr_runtime.cost import macs_of
 from inr_runtime.graph import CanonicalGraph, Node
@@ -63,7 +64,7 @@ class Int8Plan:
         derived = {self.output_source, *self.leaky, *self.shifts}
         return tuple(dict.fromkeys(s for s in self.edges.values() if s not in derived))
 
-    @property
+    @cached_property
     def shifted(self) -> Mapping[str, float]:
         """The squares from which a number is taken, with that number."""
         return dict(self.shifts.values())

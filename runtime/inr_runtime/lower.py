@@ -156,6 +156,7 @@ def _lower_int8(builder: Builder, plan: Int8Plan, ranges: Mapping[str, Range] | 
     # The picture is read as integers: a dequantized copy that nobody reads would be computed all the same.
     read = {name for node in graph.nodes for name in node.inputs if name}
     read |= {graph.output} if plan.output_source is None else set()
+    read -= plan.shifted.keys()
     for name in (p.name for p in graph.inputs if p.name in scales):
         _place_pair(builder, name, scales[name], name in read)
     for i, node in saturating(graph, plan):
@@ -169,7 +170,7 @@ def _lower_int8(builder: Builder, plan: Int8Plan, ranges: Mapping[str, Range] | 
             inputs = [f"{n}.dq" if n in scales else n for n in node.inputs]
             _copy_float(builder, node, inputs)
         if node.output in scales:
-            _place_pair(builder, node.output, scales[node.output], node.output in read - plan.shifted.keys())
+            _place_pair(builder, node.output, scales[node.output], node.output in read)
     if graph.output in scales:
         _integer_tail(builder, scales[graph.output], plan.output_source is not None)
     else:

@@ -89,7 +89,26 @@ def mutations_table() -> str:
     return "\n".join(lines)
 
 
+def batches_table() -> str:
+    """Milliseconds a frame in runs of so many frames."""
+    lines = []
+    for record in results("batches"):
+        groups: dict[tuple[str, ...], dict[int, float]] = {}
+        for r in record["rows"]:
+            groups.setdefault((r["model"], r["size"], r["engine"]), {})[r["batch"]] = r["ms_per_frame"]
+        batches = sorted({b for found in groups.values() for b in found})
+        lines += [f"{record['hardware']}, commit {record['commit']}, {record['date']}: {record['protocol']}", ""]
+        lines += ["| model | size | engine | " + " | ".join(f"{b} in a run" for b in batches) + " |"]
+        lines += ["|---|---|---|" + "--:|" * len(batches)]
+        for names, found in groups.items():
+            cells = [f"{found[b]:.2f} ms ({found[1] / found[b]:.2f}x)" for b in batches]
+            lines.append(f"| {' | '.join((*names, *cells))} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
 TABLES: dict[str, Callable[[], str]] = {
+    "batches": batches_table,
     "compression": lambda: compression_table(results("compression_curves")),
     "decode": lambda: decode_table(results("decode_speed")),
     "decode_all": lambda: decode_all_table(results("decode_speed")),

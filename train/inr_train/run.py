@@ -135,6 +135,8 @@ class Run:
         """Go back to a snapshot."""
         for name in _CHANGING:
             setattr(self, name, copy.deepcopy(snapshot[name]))
+        if self.best:
+            self.best.setdefault("phase", self.phase)  # states of before had the present phase's best only
         self.model.load_state_dict(snapshot["weights"])
         self.masks = {k: v.to(self.device) for k, v in snapshot["masks"].items()}
         ranges = {k: (float(v[0]), float(v[1])) for k, v in snapshot["ranges"].items()}

@@ -1,0 +1,96 @@
+"""Whether CPU engines decode several frames in one run faster than one by one.
+
+    python -m tests.bench.batches [--preset edge-10 ...] [--size 1280x720 ...] [--record]
+
+Files have random weights: speed does not depend on what was learned. Batches take turns, so that what else the machine
+does meets all of them.
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import click
+import numpy as np
+from tests.bench.decode_speed.files import Case, make_file
+from tests.bench.record import write_results
+
+from inr_player.benchmark import available_cores
+from inr_runtime.backends import look_for, open_backend
+from inr_runtime.format import NvbReader
+from inr_runtime.lower import TARGETS, lower
+from inr_runtime.media import parse_size
+from inr_runtime.segment import Segment
+
+BATCHES = (1, 2, 4, 8)
+ROUNDS = 4
+PROTOCOL = (
+    "Files with random weights, all in int8; {threads} thread(s). ms_per_frame: of a run of the network with so many "
+    "frames, sampling and colour inside, divided by them; the median of all runs of about {seconds:g} s in {rounds} "
+    "rounds, in which batches take turns. ratio: against single frames of the same engine."
+)
+
+
+@click.command()
+@click.option("--preset", "presets", multiple=True, default=("edge-10", "nerv-xs"), show_default=True)
+@click.option("--size", "sizes", multiple=True, default=("320x180", "1280x720"), show_default=True)
+@click.option("--threads", default=0, help="Of every engine (default: all cores).")
+@click.option("--seconds", default=2.0, show_default=True, help="Of each batch size of an engine.")
+@click.option("--record", is_flag=True, help="Write the results into the repository.")
+def main(presets: Sequence[str], sizes: Sequence[str], threads: int, seconds: float, record: bool) -> None:
+    """Time every batch size of every engine that is here."""
+    threads = threads or available_cores()
+    targets = ["cpu-int8", *(["openvino-int8"] if look_for("openvino").available else [])]
+    rows = []
+    for preset in presets:
+        for size in sizes:
+            with tempfile.TemporaryDirectory() as folder:
+                _, video = make_file(Case(preset, parse_size(size)), Path(folder))
+                for target in targets:
+                    found = milliseconds(video, target, threads, seconds)
+                    rows += [
+                        {"model": preset, "size": size, "engine": target, "batch": batch, "threads": threads}
+                        | {"ms_per_frame": ms, "ratio": found[1] / ms}
+                        for batch, ms in found.items()
+                    ]
+                    print(preset, size, target, {batch: round(ms, 2) for batch, ms in found.items()}, flush=True)
+    if record:
+        print(write_results("batches", PROTOCOL.format(threads=threads, seconds=seconds, rounds=ROUNDS), rows))
+
+
+def milliseconds(video: Path, target: str, threads: int, seconds: float) -> dict[int, float]:
+    """Of a frame, by the number of frames in a run."""
+    with NvbReader(video) as reader:
+        segment, header = reader.segment(0), reader.header
+    lowered = {b: lower(header.graphs[0], segment.weights, TARGETS[target], header.ranges[0], b) for b in BATCHES}
+    engines = {b: open_backend(graph, threads=threads) for b, graph in lowered.items()}
+    times: dict[int, list[float]] = {b: [] for b in BATCHES}
+    for _ in range(ROUNDS):
+        for batch, engine in engines.items():
+            spent, runs = 0.0, list[float]()
+            while spent < seconds / ROUNDS or len(runs) < 2:
+                begin = perf_counter()
+                engine.run(sampled(segment, batch))
+                runs.append(perf_counter() - begin)
+                spent += runs[-1]
+            times[batch] += runs[1:]
+    for engine in engines.values():
+        engine.close()
+    return {batch: 1e3 * statistics.median(runs) / batch for batch, runs in times.items()}
+
+
+def sampled(segment: Segment, batch: int) -> dict[str, Any]:
+    """The inputs of the first frames."""
+    return {
+        f"x{i}": np.concatenate([tensor.sample(float(t)) for t in range(batch)])
+        for i, tensor in enumerate(segment.time_tensors)
+    }
+
+
+if __name__ == "__main__":
+    main()
