@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from inr_train import Clip
 
-ROOT = Path(__file__).parents[2]
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = (
     "inr-video",
@@ -122,7 +121,7 @@ def commit() -> str:
         done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-    others = ["git", "diff", "--quiet", "HEAD", "--", ":/", f":(exclude,top){RESULTS.relative_to(ROOT).as_posix()}"]
+    others = ["git", "diff", "--quiet", "HEAD", "--", ":/", ":(exclude,top)tests/bench/results"]
     changed = subprocess.run(others, cwd=Path(__file__).parent, check=False).returncode
     return done.stdout.strip() + ("-dirty" if changed else "")
 
