@@ -13,6 +13,7 @@ base grid as they have frames.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from inr_train.models import HiNeRVConfig
 from inr_train.strides import solve_strides
@@ -47,21 +48,11 @@ def quick_hinerv(channels: int, base_channels: int, local_channels: int) -> Conf
     """A size of the authors' fast variant: coarser grids, fewer blocks, no norm behind the upscaling."""
 
     def config(height: int, width: int, frames: int) -> HiNeRVConfig:
+        usual = hinerv(channels, 132, base_channels, local_channels)(height, width, frames)
         strides = _with_a_four(solve_strides(height, width)[0])
         stages = len(strides)
-        return HiNeRVConfig(
-            height,
-            width,
-            frames,
-            strides,
-            channels,
-            depths=(2, *[1] * stages)[:stages],
-            expansions=(*[4] * (stages - 1), 1),
-            base_frames=min(132, frames),
-            base_channels=base_channels,
-            local_channels=local_channels,
-            upscale_norm=False,
-        )
+        depths, expansions = (2, *[1] * stages)[:stages], (*[4] * (stages - 1), 1)
+        return replace(usual, strides=strides, depths=depths, expansions=expansions, upscale_norm=False)
 
     return config
 
