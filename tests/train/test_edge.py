@@ -24,7 +24,7 @@ from inr_runtime.lower import TARGETS, lower
 from inr_train import Clip, fit
 from inr_train.graph_runner import run_graph
 from inr_train.models import Edge, EdgeConfig, count_macs, count_parameters, meta_model
-from inr_train.models.edge import Square
+from inr_train.models.edge import GRID_LIMIT, Square
 from inr_train.presets import PRESETS
 from inr_train.quantization import QuantizedModel, quantize_weights
 from inr_train.ranges import measure_ranges
@@ -50,6 +50,8 @@ def test_sizes_are_what_the_names_say(size: tuple[int, int]) -> None:
         {"activation": "silu"},
         {"activation": "square"},
         {"activation": "square", "modulation": 4},
+        {"activation": "square", "limited": True},
+        {"activation": "square", "limited": True, "modulation": 4},
         {"activation": "square", "block": "depthwise"},
         {"block": "depthwise"},
         {"modulation": 4},
@@ -79,10 +81,11 @@ def floats(config: EdgeConfig) -> Counter[str]:
     return Counter(node.op for i, node in enumerate(graph.nodes) if i not in plan.int8)
 
 
+@pytest.mark.parametrize("limited", [False, True])
 @pytest.mark.parametrize("activation", ["square", "leaky_relu", "silu", "bounded_silu"])
-def test_all_but_the_grids_entrance_runs_on_integers(activation: str) -> None:
+def test_all_but_the_grids_entrance_runs_on_integers(activation: str, limited: bool) -> None:
     """The float nodes are those that take the small grids to their places."""
-    found = floats(dataclasses.replace(SMALL, activation=activation))
+    found = floats(dataclasses.replace(SMALL, activation=activation, limited=limited))
     assert found.keys() <= {"Resize", "Concat", "Conv"}
     assert found["Conv"] <= 2
 
@@ -119,10 +122,37 @@ def test_squares_begin_as_a_line_with_a_bend() -> None:
         assert 0.3 < float(model([0.0]).mean()) < 0.7
 
 
-def test_int8_engine_gives_what_training_imitates_of_squares() -> None:
+def test_what_is_limited_stays_so_in_training_and_begins_as_before(tiny_clip: Clip) -> None:
+    """Both parts of a sum share the half that squares begin with; with other activations nothing is limited."""
+    free, limited = (Edge(dataclasses.replace(SMALL, activation="square", limited=x)) for x in (False, True))
+    assert free.enter["1"].bias.mean().item() == pytest.approx(0.5, abs=0.1)
+    assert limited.enter["1"].bias.mean().item() == pytest.approx(0.25, abs=0.1)
+    assert limited.ups[0].bias.mean().item() == pytest.approx(0.25, abs=0.1)
+    assert not dataclasses.replace(SMALL, activation="silu", limited=True).limited
+    recipe = dataclasses.replace(PRESETS["edge-5"].recipe, epochs=3, learning_rate=1.0)
+    trained = fit(tiny_clip, "edge-5", recipe=recipe, quantize="none").weights
+    assert max(float(v.abs().max()) for k, v in trained.items() if k.startswith("grid")) == GRID_LIMIT
+
+
+def test_a_limited_sum_saturates_in_both_parts() -> None:
+    """A large part is cut before it meets the other, in the graph that ships too."""
+    model = Edge(dataclasses.replace(SMALL, activation="square", limited=True)).eval()
+    plan = plan_int8(trace(model).graph)
+    assert list(plan.clips.values()) == [Square.LIMITS] * (1 + 1 + 2 + 1 + 2)
+    before = model([1.0])
+    with torch.no_grad():
+        model.enter["1"].bias.fill_(50.0)
+        assert torch.isfinite(before).all()
+        high = model([1.0])
+        model.enter["1"].bias.fill_(90.0)
+        assert torch.equal(model([1.0]), high)
+
+
+@pytest.mark.parametrize("limited", [False, True])
+def test_int8_engine_gives_what_training_imitates_of_squares(limited: bool) -> None:
     """Step for step but for ties, though the engine takes a quarter by a zero point, and where ranges are strange."""
     torch.manual_seed(3)
-    model = Edge(dataclasses.replace(SMALL, activation="square")).eval()
+    model = Edge(dataclasses.replace(SMALL, activation="square", limited=limited)).eval()
     traced = trace(model)
     weights = quantize_weights(model, traced, 8, 10)
     tensors = [torch.from_numpy(w.dequantize()) for w in weights]

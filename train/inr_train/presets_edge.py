@@ -23,9 +23,8 @@ def edge_config(
         coarse = max(0, min(4, int(math.log2(max(1.0, finest / COARSEST_ROWS)))))
         widths, depths = (*(coarse_width,) * coarse, width), (*(1,) * coarse, depth)
         rows = tuple(min(r, max(1, math.ceil(finest))) for r in GRID_ROWS)
-        return EdgeConfig(
-            height, frame_width, frames, widths, depths, rows, grid_channels, GRID_STRIDES, activation="square"
-        )
+        sizes = (height, frame_width, frames, widths, depths, rows, grid_channels, GRID_STRIDES)
+        return EdgeConfig(*sizes, activation="square", limited=True)
 
     return config
 

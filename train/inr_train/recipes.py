@@ -24,8 +24,10 @@ EDGE_RECIPE = replace(
     learning_rate=1e-2,
     grid_rate=3.0,
     muon_rate=1.6e-2,
+    weight_decay=0.05,
 )
-"""Muon for matrices, Adam for the rest. Weights are rounded at the end (`compensation.py`), which loses less than a
+"""Muon for matrices, Adam for the rest. The decay is what keeps long runs from weights that are as good and harder to
+round. Weights are rounded at the end (`compensation.py`), which loses less than a
 tail that imitates integers, and leaves all steps to the fit."""
 
 NERV_RECIPE = Recipe(

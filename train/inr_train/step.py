@@ -52,6 +52,7 @@ def train_step(learner: Learner, places: Places, batch: Tensor) -> Tensor:
         return value
     learner.optimizer.step(half=recipe.dtype == "bf16")
     apply_masks(learner.model, learner.masks)
+    learner.model.confine()
     return value
 
 

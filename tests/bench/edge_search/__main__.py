@@ -9,6 +9,7 @@ on flatters it: --video repeats the search on another, whose rows stand beside t
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -22,6 +23,7 @@ from rich.table import Table
 from tests.bench.edge_search.variants import VARIANTS, Variant
 from tests.bench.record import commit, described, recorded, write_results
 
+from inr_export import export
 from inr_runtime.files import replacing
 from inr_runtime.media import ReadOptions, parse_size
 from inr_train import Clip, excerpt, fit
@@ -57,16 +59,17 @@ def main(video: str | None, size: str | None, only: Sequence[str], record: bool,
     show(rows)
     if record:
         protocol = (
-            f"The recipe of {PRESET} without quantization, {given['threads']} thread(s), {given['seeds']} seed(s); one "
-            "change at a time. psnr_db: best evaluation, all frames, float32. step_cpu_ms: processor time of a step."
+            f"The recipe of {PRESET}, one change at a time, {given['threads']} thread(s). psnr_db: best evaluation, "
+            "all frames, float32. psnr_int8_db: the file in cpu-int8, all frames, whatever int8 loses. step_cpu_ms: "
+            "processor time of a step."
         )
-        print(write_results("edge_search", protocol, [*of_other_clips(rows), *rows]))
+        print(write_results("edge_search", protocol, [*of_other_searches(rows), *rows]))
 
 
-def of_other_clips(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What this machine's record has of other clips."""
-    here = {r["clip"] for r in rows}
-    return [r for r in recorded("edge_search") if r.get("clip", "") not in (*here, "")]
+def of_other_searches(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What this machine's record has of other clips, or of as many epochs as none of these."""
+    here = {(r["clip"], r["epochs"]) for r in rows}
+    return [r for r in recorded("edge_search") if (r["clip"], r["epochs"]) not in here]
 
 
 def measured(variant: Variant, clip: Clip, seed: int, work: Path, given: dict[str, Any]) -> dict[str, Any]:
@@ -80,23 +83,29 @@ def measured(variant: Variant, clip: Clip, seed: int, work: Path, given: dict[st
             return dict(known["result"])
     recipe = replace(PRESETS[PRESET].recipe, epochs=given["epochs"], dtype="bf16", **variant.recipe)
     begin = time.process_time()
-    options = {"seed": seed, "threads": given["threads"], "device": given["device"], "quantize": "none"}
+    options = {"seed": seed, "threads": given["threads"], "device": given["device"]}
     checkpoint = fit(clip, PRESET, recipe=recipe, config=variant.config, **options)
+    seconds = time.process_time() - begin
+    work.mkdir(parents=True, exist_ok=True)
+    everything = {"max_loss_db": 100.0, "int8_budget_db": math.inf, "overwrite": True}
+    exported = export(checkpoint, path.with_suffix(".nvb"), reference=clip, int8=True, **everything)
+    played = {v.target: v.source_db for v in exported.verified}
     model, pixels = build_model(checkpoint.model, checkpoint.config), clip.info.width * clip.info.height
     result = {
         "clip": described(clip),
         "model": variant.name,
         "group": variant.group,
         "seed": seed,
-        "psnr_db": checkpoint.report["psnr_db"],
+        "psnr_db": checkpoint.report["psnr_float_db"],
+        "psnr_int8_db": played["cpu-int8"],
+        "bytes": exported.bytes,
         "parameters": checkpoint.report["parameters"],
         "kmac_per_pixel": count_macs(model) / 1e3 / pixels,
-        "step_cpu_ms": 1e3 * (time.process_time() - begin) / recipe.steps(len(clip)),
+        "step_cpu_ms": 1e3 * seconds / recipe.steps(len(clip)),
         "epochs": given["epochs"],
         "train_seconds": checkpoint.report["train_seconds"],
         "commit": commit(),
     }
-    work.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
         temporary.write_text(json.dumps({"asked": asked, "result": result}))
     return result
@@ -104,9 +113,10 @@ def measured(variant: Variant, clip: Clip, seed: int, work: Path, given: dict[st
 
 def show(rows: Sequence[dict[str, Any]]) -> None:
     """A line per run."""
-    table = Table("compared", "variant", "seed", "PSNR", "parameters", "kMAC/pixel", "step", box=None)
+    table = Table("compared", "variant", "seed", "PSNR", "all int8", "parameters", "kMAC/pixel", "step", box=None)
     for r in rows:
-        numbers = (f"{r['psnr_db']:.2f}", f"{r['parameters']:,}", f"{r['kmac_per_pixel']:.1f}")
+        quality = (f"{r['psnr_db']:.2f}", f"{r['psnr_int8_db']:.2f}")
+        numbers = (*quality, f"{r['parameters']:,}", f"{r['kmac_per_pixel']:.1f}")
         table.add_row(r["group"], r["model"], str(r["seed"]), *numbers, f"{r['step_cpu_ms']:.0f} ms")
     Console(width=120).print(table)
 

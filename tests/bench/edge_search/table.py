@@ -12,6 +12,7 @@ HEADINGS = (
     "variant",
     "PSNR",
     "against the preset",
+    "lost in int8",
     "parameters",
     "kMAC a pixel",
     "processor time of a step",
@@ -36,7 +37,7 @@ def _of_a_clip(every: Iterable[Mapping[str, Any]]) -> list[str]:
     for r in every:
         groups.setdefault(r["model"], []).append(r)
     base = mean_of(next(iter(groups.values())), "psnr_db")
-    lines = [line_of(HEADINGS), "|---|---|--:|--:|--:|--:|--:|"]
+    lines = [line_of(HEADINGS), "|---|---|--:|--:|--:|--:|--:|--:|"]
     for name, rows in groups.items():
         quality = mean_of(rows, "psnr_db")
         cells = [
@@ -44,6 +45,7 @@ def _of_a_clip(every: Iterable[Mapping[str, Any]]) -> list[str]:
             name,
             f"{quality:.2f} dB",
             f"{quality - base:+.2f} dB" if rows[0]["group"] else "",
+            f"{quality - mean_of(rows, 'psnr_int8_db'):.2f} dB" if "psnr_int8_db" in rows[0] else "",
             f"{rows[0]['parameters']:,}",
             f"{rows[0]['kmac_per_pixel']:.1f}",
             f"{mean_of(rows, 'step_cpu_ms'):.0f} ms",

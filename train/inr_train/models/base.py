@@ -164,6 +164,9 @@ class VideoModel(nn.Module):
         the second call does nothing.
         """
 
+    def confine(self) -> None:
+        """Put parameters back to where they may lie: called behind every training step. Here they may lie anywhere."""
+
     @property
     def grids(self) -> tuple[str, ...]:
         """Names of the parameters that `time_inputs` read."""

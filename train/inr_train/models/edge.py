@@ -53,6 +53,8 @@ NOISE = 0.5
 """Deviation of a new 3x3 convolution's weights around the identity, as a share of 1 / sqrt(inputs)."""
 SQUARE_GAIN = 0.6
 """Of new weights that read squares, whose slope is 1 where that of other activations is a half."""
+GRID_LIMIT = 1.5
+"""Of the numbers of limited grids. Few want to be larger, and for them all others would have coarser steps."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +66,9 @@ class EdgeConfig:
     asks for), numbers in a cell, frames from one slice to the next. A grid enters the first stage that has its rows;
     the first grid enters the first stage. shuffle: of the head. kernel: of the stages, odd. activation: `square`, or
     one of NeRV's. block: `dense`, or `depthwise` (a kernel for each channel, 1x1 to twice the width, activation, 1x1
-    back, added). modulation: numbers a frame from which scale and shift of every stage follow; 0 for none. Raises
-    `ValueError` on contradictions.
+    back, added). modulation: numbers a frame from which scale and shift of every stage follow; 0 for none. limited:
+    parts of a sum that is squared are limited as the sum is, and grids to ±`GRID_LIMIT` while they are learned, so that
+    8 bits lose little; false with other activations. Raises `ValueError` on contradictions.
     """
 
     height: int
@@ -81,12 +84,14 @@ class EdgeConfig:
     activation: str = "leaky_relu"
     block: str = "dense"
     modulation: int = 0
+    limited: bool = False
 
     def __post_init__(self) -> None:
         for name in ("widths", "depths", "grid_rows", "grid_channels", "grid_strides"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         if self.activation not in ACTIVATIONS or self.block not in BLOCKS:
             raise ValueError(f"activations are {', '.join(ACTIVATIONS)}, blocks {', '.join(BLOCKS)}")
+        object.__setattr__(self, "limited", self.limited and self.activation == "square")
         stages, grids = len(self.widths), len(self.grid_rows)
         if not 1 <= stages <= 6 or len(self.depths) != stages:
             raise ValueError("widths and depths have one number for each stage, of 1 to 6 stages")
@@ -164,9 +169,20 @@ class Edge(VideoModel):
         dense = [c for stage in self.stages for c in stage if isinstance(c, nn.Conv2d)]  # type: ignore[attr-defined]
         for convolution in (*dense, *self.ups, self.head):
             convolution.weight.mul_(SQUARE_GAIN)
-        added = [self.enter[s] if (s := str(i)) in self.enter else self.ups[i - 1] for i in range(len(self.stages))]
-        for convolution in (*dense, *added):
-            convolution.bias.add_(Square.MIDDLE)  # type: ignore[union-attr,operator]
+        for convolution in dense:
+            convolution.bias.add_(Square.MIDDLE)  # type: ignore[operator,union-attr]
+        for stage in range(len(self.stages)):
+            parts = [self.enter[str(stage)]] if str(stage) in self.enter else []
+            parts += [self.ups[stage - 1]] if stage and (self.config.limited or not parts) else []
+            for convolution in parts:
+                convolution.bias.add_(Square.MIDDLE / len(parts))  # type: ignore[union-attr,operator]
+
+    @torch.no_grad()
+    def confine(self) -> None:
+        """Limited grids to their limits."""
+        if self.config.limited:
+            for name in self.grids:
+                self.get_parameter(name).clamp_(-GRID_LIMIT, GRID_LIMIT)
 
     @property
     def time_inputs(self) -> tuple[TimeInput, ...]:
@@ -188,8 +204,9 @@ class Edge(VideoModel):
             early = stage > 0 and change is None and not c.entering[stage]
             if stage:
                 x = self.ups[stage - 1](x)
-                x = cut(F.pixel_shuffle(self.activation(x) if early else x, 2), *c.stage_size(stage))
-                x = x + self._entered(stage, inputs) if c.entering[stage] else x
+                x = self.activation(x) if early else self._part(x)
+                x = cut(F.pixel_shuffle(x, 2), *c.stage_size(stage))
+                x = x + self._part(self._entered(stage, inputs)) if c.entering[stage] else x
             if change is not None:
                 middle, end = done + c.widths[stage], done + 2 * c.widths[stage]
                 x, done = x + x * change[:, done:middle] + change[:, middle:end], end
@@ -197,6 +214,10 @@ class Edge(VideoModel):
             for convolution in convolutions:  # type: ignore[attr-defined]
                 x = self.activation(convolution(x)) if c.block == "dense" else convolution(x)
         return cut(F.pixel_shuffle(self.head(x), c.shuffle), c.height, c.width)
+
+    def _part(self, x: Tensor) -> Tensor:
+        """A part of a sum that is squared."""
+        return F.hardtanh(x, *Square.LIMITS) if self.config.limited else x
 
     def _entered(self, stage: int, inputs: Sequence[Tensor]) -> Tensor:
         """What the grids of a stage add to its feature map: (B, width, *stage size)."""
