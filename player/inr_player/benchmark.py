@@ -91,10 +91,10 @@ def benchmark(
 
 def _decode(decoder: Decoder, frames: range, progress: Callable[[int, int], None] | None) -> list[float]:
     """Decode all; the seconds that each frame took."""
-    seconds = []
-    for done, index in enumerate(frames, 1):
+    seconds, pictures = [], decoder.frames(frames.start, frames.stop)
+    for done in range(1, len(frames) + 1):
         before = perf_counter()
-        decoder.frame(index)
+        next(pictures)
         seconds.append(perf_counter() - before)
         if progress:
             progress(done, len(frames))

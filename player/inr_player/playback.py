@@ -41,11 +41,7 @@ def frames_at_rate(decoder: Decoder, frames: range, fps: Fraction, interpolate: 
     interpolate: what the network draws at each moment, not beyond the last frame; else the frame that is shown then.
     """
     first, end = decoder.info.time_of(frames.start), decoder.info.time_of(frames[-1])
-    shown: Frame | None = None
-    for i in range(count_at_rate(decoder, frames, fps)):
-        time = min(first + float(i / fps), end)
-        if interpolate:
-            shown = decoder.at(time, interpolate=True)
-        elif shown is None or decoder.index_at(time) != shown.index:
-            shown = decoder.at(time)
-        yield replace(shown, index=i, pts=float(i / fps))
+    begins = [float(i / fps) for i in range(count_at_rate(decoder, frames, fps))]
+    pictures = decoder.moments([min(first + begin, end) for begin in begins], interpolate=interpolate)
+    for begin, picture in zip(begins, pictures, strict=True):
+        yield replace(picture, pts=begin)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import bisect
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
 
@@ -112,9 +112,20 @@ class Decoder(OpenFile):
         indices = range(*slice(start, stop).indices(len(self)))
         for index in indices:
             frame = self.frame(index)
-            if self._starts[self._number + 1 :] and self._starts[self._number + 1] in indices:
-                self._prepare_next()
+            self._prepare_next(indices.stop)
             yield frame
+
+    def moments(self, times: Sequence[float], *, interpolate: bool = False) -> Iterator[Frame]:
+        """What `at` gives for seconds in order, numbered from 0, decoded as they are asked for.
+
+        A frame that is shown at several moments is decoded once. Segments are made ready as by `frames`.
+        """
+        shown: Frame | None = None
+        for number, time in enumerate(times):
+            if shown is None or interpolate or self.index_at(time) != shown.index:
+                shown = self.at(time, interpolate=interpolate)
+                self._prepare_next(self.index_at(times[-1]) + 1)
+            yield replace(shown, index=number, pts=time)
 
     def at(self, t: float, *, interpolate: bool = False) -> Frame:
         """The frame shown at `t` seconds from the start, clamped to the video.

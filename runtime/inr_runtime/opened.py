@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Protocol, runtime_checkable
 
@@ -19,7 +20,14 @@ from inr_runtime.lower import Lowered, Target, lower
 from inr_runtime.segment import Segment
 from inr_runtime.tensors import FloatArray
 
-_Loaded = tuple[Segment, Target, Backend]
+
+@dataclass(frozen=True)
+class _Loaded:
+    """A segment, its graph with its weights for a target, and an engine: None where the one that plays takes them."""
+
+    segment: Segment
+    lowered: Lowered
+    engine: Backend | None
 
 
 @runtime_checkable
@@ -147,7 +155,7 @@ class OpenFile:
         if number == self._number:
             return
         loaded = self._take_coming(number)
-        segment = loaded[0] if loaded else self._reader.segment(number)
+        segment = loaded.segment if loaded else self._reader.segment(number)
         while True:
             try:
                 return self._install(loaded or self._load(number, segment, self._targets[0]), number)
@@ -158,29 +166,38 @@ class OpenFile:
                 self._give_up(error)
 
     def _load(self, number: int, segment: Segment, target: Target) -> _Loaded:
-        """A segment and its engine: the one that is open, with other weights, where it can take them."""
+        """A segment, and an engine of its own where none is open that can take other weights."""
         header = self._reader.header
         with self._reader.naming(f"segment {number}"):
-            graph = header.graphs[segment.graph]
-            lowered = lower(graph, segment.weights, target, header.ranges.get(segment.graph))
-            if isinstance(self._engine, _Refitting):
-                self._number = -1
-                if self._engine.load(lowered):
-                    return segment, target, self._engine
-            return segment, target, open_backend(lowered, self._backend_name, self._threads)
+            lowered = lower(header.graphs[segment.graph], segment.weights, target, header.ranges.get(segment.graph))
+            engine = None if isinstance(self._engine, _Refitting) else self._open_backend(lowered)
+            return _Loaded(segment, lowered, engine)
+
+    def _open_backend(self, lowered: Lowered) -> Backend:
+        return open_backend(lowered, self._backend_name, self._threads)
 
     def _install(self, loaded: _Loaded, number: int) -> None:
-        segment, _, engine = loaded
+        self._number = -1
+        with self._reader.naming(f"segment {number}"):
+            engine = loaded.engine or self._refitted(loaded.lowered) or self._open_backend(loaded.lowered)
         if self._engine is not None and self._engine is not engine:
             self._engine.close()
-        self._engine, self._segment, self._number = engine, segment, -1
+        self._engine, self._segment = engine, loaded.segment
         self._check(number)
         self._number = number
 
-    def _prepare_next(self) -> None:
-        """Begin to load the segment behind the open one, but into an engine that is playing."""
+    def _refitted(self, lowered: Lowered) -> Backend | None:
+        """The engine that is open, with other weights; None where it cannot take them."""
+        engine = self._engine
+        return engine if isinstance(engine, _Refitting) and engine.load(lowered) else None
+
+    def _prepare_next(self, stop: int) -> None:
+        """Begin to load the segment behind the open one where it begins before frame `stop`.
+
+        What an engine that is playing will take is read and decoded, and taken when its time comes.
+        """
         following, target = self._number + 1, self._targets[0]
-        if self._coming is None and 0 < following < len(self._starts) and not isinstance(self._engine, _Refitting):
+        if self._coming is None and 0 < following < len(self._starts) and self._starts[following] < stop:
             load = lambda: self._load(following, self._reader.segment(following), target)  # noqa: E731
             self._coming = following, Background(load)
 
@@ -193,9 +210,10 @@ class OpenFile:
             loaded = work.result()
         except (NvbError, BackendError, MissingExtraError):
             return None
-        if ahead == number and loaded[1] == self._targets[0]:
+        if ahead == number and loaded.lowered.target == self._targets[0]:
             return loaded
-        loaded[2].close()
+        if loaded.engine is not None:
+            loaded.engine.close()
         return None
 
     def _give_up(self, error: Exception) -> None:

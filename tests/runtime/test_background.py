@@ -5,11 +5,17 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from builders import make_nvb
 
+import inr_runtime.lower
+import inr_runtime.opened
+from inr_player.benchmark import benchmark
+from inr_player.playback import frames_at_rate
+from inr_player.selection import Selection
 from inr_runtime import open_video
 from inr_runtime.background import Background, ahead
 
@@ -68,3 +74,41 @@ def test_leaving_a_video_while_the_next_segment_is_made_ready_leaves_no_thread(t
         video.frame(8)
         next(video.frames())
     assert threading.active_count() == threads
+
+
+@pytest.fixture
+def lowered_by(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """In which thread each segment was made ready: `main`, or `other`."""
+    seen: list[str] = []
+
+    def lower(*arguments: Any) -> Any:
+        seen.append("main" if threading.current_thread() is threading.main_thread() else "other")
+        return inr_runtime.lower.lower(*arguments)
+
+    monkeypatch.setattr(inr_runtime.opened, "lower", lower)
+    return seen
+
+
+def test_every_way_of_playing_makes_the_next_segment_ready_meanwhile(tmp_path: Path, lowered_by: list[str]) -> None:
+    """At another rate and in benchmarks the next segment was opened between two frames once."""
+    path = make_nvb(tmp_path / "two.nvb", lengths=[6, 6])
+    with open_video(path, threads=1) as video:
+        usual = [frame.pixels for frame in video.frames()]
+    assert lowered_by == ["main", "other"]
+    with open_video(path, threads=1) as video:
+        halved = list(frames_at_rate(video, range(12), video.info.fps / 2, interpolate=False))
+    assert lowered_by[2:] == ["main", "other"]
+    assert [frame.index for frame in halved] == list(range(6))
+    for frame, pixels in zip(halved, usual[::2], strict=True):
+        np.testing.assert_array_equal(frame.pixels, pixels)
+    assert benchmark(str(path), Selection(), threads=1).frames == 12
+    assert lowered_by[4:] == ["main", "other"]
+
+
+def test_no_segment_is_made_ready_that_will_not_be_played(tmp_path: Path, lowered_by: list[str]) -> None:
+    path = make_nvb(tmp_path / "two.nvb", lengths=[6, 6])
+    with open_video(path, threads=1) as video:
+        assert len(list(video.frames(0, 6))) == 6
+        assert len(list(video.moments([0.0, video.info.time_of(5)]))) == 2
+        assert video[2:5].shape[0] == 3
+    assert lowered_by == ["main"]

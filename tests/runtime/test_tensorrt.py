@@ -5,14 +5,18 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from builders import make_nvb
 from fakes.tensorrt import FakeTensorRt
 
+import inr_runtime.lower
+import inr_runtime.opened
 from inr_player.cli import main
 from inr_runtime import open_video
 from inr_runtime.backends import building, driver
@@ -49,6 +53,25 @@ def test_one_engine_is_built_and_takes_every_segments_weights(
         again.frame(0)
     assert (trt.builds, trt.refits, len(engines(tmp_path))) == (1, 3, 1)
     assert (trt.cuda.held, trt.cuda.streams) == ({}, set()), "nothing is left on the GPU"
+
+
+def test_the_next_weights_are_decoded_while_an_engine_plays(
+    jetson: Install, tiny_nvb_two_segments: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only to put them into the engine waits for the last frame of the segment before."""
+    trt, threads = jetson(), list[threading.Thread]()
+
+    def lower(*arguments: Any) -> Any:
+        threads.append(threading.current_thread())
+        return inr_runtime.lower.lower(*arguments)
+
+    monkeypatch.setattr(inr_runtime.opened, "lower", lower)
+    with open_video(tiny_nvb_two_segments) as video:
+        played = [frame.pixels for frame in video.frames()]
+        assert [thread is threading.main_thread() for thread in threads] == [True, False]
+        assert (trt.builds, trt.refits) == (1, 1)
+        for i in (0, len(video) - 1):
+            np.testing.assert_array_equal(video[i], played[i])
 
 
 def test_engines_are_kept_where_nobody_else_can_write(jetson: Install, tmp_path: Path, tiny_nvb: Path) -> None:

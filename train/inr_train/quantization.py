@@ -12,14 +12,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from inr_runtime.int8plan import Int8Plan, Range, plan_int8
 from inr_runtime.sample import TimeTensor
 from inr_runtime.tensors import SCALE_CODE_RANGE, SCALE_SLACK, SMALLEST_SCALE, STEPS_PER_OCTAVE, QuantTensor, quantize
-from inr_runtime.units import leaky_parameters
 from inr_train.graph_runner import run_graph
 from inr_train.models import VideoModel
 from inr_train.models.base import Places, time_tensor
@@ -151,6 +149,10 @@ class QuantizedModel(nn.Module):
     imitated in a training step, drawn anew in each from `seed_step`; wherever gradients are off, all are.
     """
 
+    _limits: Tensor
+    _numbers: Tensor
+    _from_zero: Tensor
+
     def __init__(
         self,
         model: VideoModel,
@@ -168,6 +170,18 @@ class QuantizedModel(nn.Module):
         self.axes = weight_axes(trace.graph)
         self.plan: Int8Plan | None = plan_int8(trace.graph, ranges) if ranges is not None else None
         self.bounds = nn.ParameterDict({e: nn.Parameter(torch.tensor(r)) for e, r in (ranges or {}).items()})
+        if self.plan:
+            self._hold(self.plan)
+
+    def _hold(self, plan: Int8Plan) -> None:
+        """What the plan says of the edges with bounds, on the model's device: no step on a GPU waits for it."""
+        edges = list(self.bounds)
+        limits = [plan.clips.get(edge, (-math.inf, math.inf)) for edge in edges]
+        numbers = [plan.shifted.get(edge, math.nan) for edge in edges]
+        from_zero = [edge in {*plan.fused_relu, *plan.shifted} for edge in edges]
+        self.register_buffer("_limits", torch.tensor(limits, dtype=torch.double).reshape(-1, 2), persistent=False)
+        self.register_buffer("_numbers", torch.tensor(numbers, dtype=torch.double), persistent=False)
+        self.register_buffer("_from_zero", torch.tensor(from_zero, dtype=torch.bool), persistent=False)
 
     def forward(self, times: Places, frames: Tensor | None = None) -> Tensor:
         """RGB (B, 3, H, W) as the file's integers give it; the picture itself is not rounded."""
@@ -247,9 +261,7 @@ class QuantizedModel(nn.Module):
         if edge not in self.plan.leaky:
             return self._parameters_by_edge[edge]
         before, alpha = self.plan.leaky[edge]
-        scale, zero = self._scale_and_zero(before)
-        fine, middle = leaky_parameters(np.float32(scale.item()), int(zero.item()), alpha)
-        return scale / round(scale.item() / float(fine)), torch.full_like(zero, middle)
+        return _leaky_parameters(*self._scale_and_zero(before), alpha)
 
     def _measured_parameters(self) -> dict[str, tuple[Tensor, Tensor]]:
         """Scale and zero point of every edge with bounds, all at once."""
@@ -257,14 +269,10 @@ class QuantizedModel(nn.Module):
         if not len(self.bounds):
             return {}
         low, high = torch.stack(list(self.bounds.values())).double().unbind(1)
-        limits = [self.plan.clips.get(edge, (-math.inf, math.inf)) for edge in self.bounds]
-        least, most = torch.tensor(limits, dtype=low.dtype, device=low.device).unbind(1)
+        least, most = self._limits.unbind(1)
         low, high = torch.maximum(low, least), torch.minimum(high, most).clamp(min=0.0)
-        numbers = [self.plan.shifted.get(edge, math.nan) for edge in self.bounds]
-        number = torch.tensor(numbers, dtype=low.dtype, device=low.device)
-        fused = torch.tensor([edge in self.plan.fused_relu for edge in self.bounds], device=low.device)
-        low = low.clamp(max=0.0).masked_fill(fused | number.isfinite(), 0.0)
-        scale = torch.where(number.isfinite(), _whole_steps(high, number), (high - low) / 255.0)
+        low = low.clamp(max=0.0).masked_fill(self._from_zero, 0.0)
+        scale = torch.where(self._numbers.isfinite(), _whole_steps(high, self._numbers), (high - low) / 255.0)
         scale = scale.clamp_min(1e-30).float()
         place = -low / scale
         zero = torch.clamp(_Through.apply(place, torch.round(place)), 0, 255).float()
@@ -277,6 +285,16 @@ def _whole_steps(high: Tensor, number: Tensor) -> Tensor:
     steps = 255.0 * number / torch.minimum(torch.maximum(high, number), 255.0 * number)
     scale: Tensor = number / _Through.apply(steps, torch.round(steps))
     return scale
+
+
+def _leaky_parameters(scale: Tensor, zero: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
+    """As `inr_runtime.units.leaky_parameters`, on the device; gradients reach the scale."""
+    with torch.no_grad():
+        place = zero.double()
+        room = (255.0 - place + alpha * place).clamp_min(1.0)
+        finer = torch.div(255.0, room, rounding_mode="floor").clamp_min(1.0)
+        middle = torch.round(finer * alpha * place).float()
+    return scale / finer.float(), middle
 
 
 @torch.no_grad()

@@ -3,7 +3,8 @@
     python -m tests.bench.time_to_quality --video bigbuckbunny.mp4 --size 320x180 --minutes 1 --minutes 5 [--record]
 
 A point is a run of its own with --time-budget: start-up is inside the time. It ends as a .nvb file; bytes and the
-second PSNR are the file's. Finished points are kept in --work, so that a stopped bench goes on where it was.
+second PSNR are the file's. Long points may run side by side, each bound to a core (`taskset -c 0`): rows say `cores`.
+Finished points are kept in --work, so that a stopped bench goes on where it was.
 """
 
 from __future__ import annotations

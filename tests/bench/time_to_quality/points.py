@@ -12,6 +12,7 @@ from typing import Any
 from tests.bench.record import commit
 
 from inr_export import export
+from inr_player.benchmark import available_cores
 from inr_runtime.files import replacing
 from inr_train import Clip, fit
 from inr_train.models import build_model, count_macs
@@ -104,6 +105,7 @@ def measured(point: Point, clip: Clip, minutes: float, seed: int, work: Path, gi
         "epochs": checkpoint.recipe["epochs"],
         "ms_per_step": checkpoint.recipe["ms_per_step"],
         "threads": checkpoint.recipe["threads"],
+        "cores": available_cores(),
         "seconds": seconds,
         "commit": commit(),
     }

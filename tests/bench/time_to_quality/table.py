@@ -39,9 +39,10 @@ def time_table(records: Iterable[Mapping[str, Any]]) -> str:
         for (minutes, preset, recipe), rows in sorted(
             groups.items(), key=lambda g: (g[0][0], -mean_of(g[1], "psnr_db"))
         ):
+            cores = min(r.get("cores", record["cores"]) for r in rows)
             commits = sorted({r.get("commit", record["commit"]) for r in rows} - {record["commit"]})
             cells = [
-                f"{minutes:g}",
+                f"{minutes:g}" + f" (on {cores} core)" * (cores < record["cores"]),
                 preset,
                 recipe + f" (commit {', '.join(commits)})" * bool(commits),
                 _decibels(rows, "psnr_float_db"),
