@@ -21,13 +21,14 @@ from inr_runtime import open_video
 from inr_runtime.backends import open_backend
 from inr_runtime.int8plan import plan_int8
 from inr_runtime.lower import TARGETS, lower
+from inr_runtime.units import shifted_parameters
 from inr_train import Clip, fit
 from inr_train.graph_runner import run_graph
 from inr_train.models import Edge, EdgeConfig, count_macs, count_parameters, meta_model
 from inr_train.models.edge import GRID_LIMIT, Square
 from inr_train.presets import PRESETS
 from inr_train.quantization import QuantizedModel, quantize_weights
-from inr_train.ranges import measure_ranges
+from inr_train.ranges import SHRINK, best_range, measure_ranges
 from inr_train.trace import trace
 
 SMALL = EdgeConfig(24, 40, 6, (16, 16), (1, 2), (3, 6), (4, 2), (1, 4))
@@ -170,6 +171,20 @@ def test_int8_engine_gives_what_training_imitates_of_squares(limited: bool) -> N
             assert apart.max() <= 2
             assert (apart > 0).mean() < 0.02
         backend.close()
+
+
+def test_ranges_of_squares_are_judged_by_their_own_steps() -> None:
+    """A quarter is a whole number of them, so no candidate's steps are those of an ordinary range."""
+    squares = np.minimum(np.random.default_rng(0).normal(0.2, 0.3, 50_000) ** 2, 1.0)
+    counts, edges = np.histogram(squares, 2048)
+    middles = (edges[1:] + edges[:-1]) / 2
+
+    def error(high: float) -> float:
+        scale, _ = shifted_parameters(high, 0.25)
+        return float(counts @ np.square(np.clip(np.rint(middles / scale), 0, 255) * scale - middles))
+
+    _, found = best_range(counts.astype(float), (float(edges[0]), float(edges[-1])), shift=0.25)
+    assert error(found) == pytest.approx(min(error(high) for high in SHRINK * edges[-1]))
 
 
 @pytest.mark.parametrize("target", ["cuda-fp16", "trt-fp16", "trt-int8"])

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from inr_runtime.graph import CanonicalGraph
 from inr_runtime.int8plan import Range, plan_int8
-from inr_runtime.units import activation_parameters, leaky_parameters
+from inr_runtime.units import activation_parameters, leaky_parameters, shifted_parameters
 from inr_train.graph_runner import run_graph
 
 BINS = 2048
@@ -43,9 +43,12 @@ def measure_ranges(
         return {}
     extremes = _extremes(graph, edges, weights, samples)
     histograms = _histograms(graph, extremes, weights, samples)
-    slopes, from_zero = dict(plan.leaky.values()), {*plan.fused_relu, *plan.shifted}
+    slopes, shifted = dict(plan.leaky.values()), plan.shifted
     return {
-        edge: best_range(histograms[edge], extremes[edge], slopes.get(edge, 1.0), edge in from_zero) for edge in edges
+        edge: best_range(
+            histograms[edge], extremes[edge], slopes.get(edge, 1.0), edge in plan.fused_relu, shifted.get(edge, 0.0)
+        )
+        for edge in edges
     }
 
 
@@ -85,10 +88,13 @@ def _histograms(
     return counts
 
 
-def best_range(histogram: Floats, extremes: Range, slope: float = 1.0, zero_based: bool = False) -> Range:
+def best_range(
+    histogram: Floats, extremes: Range, slope: float = 1.0, zero_based: bool = False, shift: float = 0.0
+) -> Range:
     """The range with the smallest mean squared error behind a LeakyRelu of `slope` (1.0: none).
 
-    histogram: counts of equal bins between the extremes.
+    histogram: counts of equal bins between the extremes. zero_based: of integers from 0. shift: of a square, the number
+    that is taken from it, a whole number of its steps (0.0: none).
     """
     low, high = extremes
     edges = np.linspace(low, high, len(histogram) + 1)
@@ -97,13 +103,13 @@ def best_range(histogram: Floats, extremes: Range, slope: float = 1.0, zero_base
     candidates = [(float(low * a), float(high * b)) for a in SHRINK for b in SHRINK] if high > low else []
 
     def error(candidate: Range) -> float:
-        return float(histogram @ np.square(_through_int8(values, candidate, slope, zero_based) - wanted))
+        units = shifted_parameters(candidate[1], shift) if shift else activation_parameters(candidate, zero_based)
+        return float(histogram @ np.square(_through_int8(values, *units, slope) - wanted))
 
     return min(candidates, key=error, default=extremes)
 
 
-def _through_int8(values: Floats, candidate: Range, slope: float, zero_based: bool) -> Floats:
-    scale, zero = activation_parameters(candidate, zero_based)
+def _through_int8(values: Floats, scale: np.float32, zero: int, slope: float) -> Floats:
     steps = np.clip(np.rint(values / scale) + zero, 0, 255) - zero
     if slope == 1.0:
         return np.asarray(steps * scale)
