@@ -183,7 +183,8 @@ def _precision(
         return _measured_ranges(checkpoint, traced, weights, edges)
 
     trained = dict(checkpoint.ranges) if checkpoint.graph_digest == traced.graph.digest.hex() else {}
-    ranges = trained or measure(plan_int8(traced.graph).ranged)
+    untrained = [edge for edge in plan_int8(traced.graph).ranged if edge not in trained]
+    ranges = {**trained, **measure(untrained)}
     return mix_precision(checkpoint, traced, weights, ranges, measure, clip, budget_db, progress)
 
 

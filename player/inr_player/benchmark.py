@@ -25,9 +25,10 @@ class Benchmark:
     """What `inr-play --benchmark --json` prints.
 
     fps: frames over the wall clock from opening the file to the last frame in RGB: reading, entropy decoding, engine,
-    network, colour. fps_network, ms_p50, ms_p99: decoding calls alone, without the first `WARM_UP` frames and those
-    that open a segment. first_frame_ms: from the call to the first picture. open_ms: its part before any frame was
-    asked for. peak_memory_bytes: of the process, null where the system does not tell.
+    network, colour. fps_network, ms_p50, ms_p99: waiting for single frames, without the first `WARM_UP` and those that
+    open a segment; the next segment is made ready meanwhile. first_frame_ms: from the call to the first picture.
+    open_ms: its part before any frame was asked for. peak_memory_bytes: of the process, null where the system does not
+    tell.
     """
 
     fps: float

@@ -41,7 +41,6 @@ def frames_at_rate(decoder: Decoder, frames: range, fps: Fraction, interpolate: 
     interpolate: what the network draws at each moment, not beyond the last frame; else the frame that is shown then.
     """
     first, end = decoder.info.time_of(frames.start), decoder.info.time_of(frames[-1])
-    begins = [float(i / fps) for i in range(count_at_rate(decoder, frames, fps))]
-    pictures = decoder.moments([min(first + begin, end) for begin in begins], interpolate=interpolate)
-    for begin, picture in zip(begins, pictures, strict=True):
-        yield replace(picture, pts=begin)
+    times = (min(first + float(i / fps), end) for i in range(count_at_rate(decoder, frames, fps)))
+    for picture in decoder.moments(times, end, interpolate=interpolate):
+        yield replace(picture, pts=float(picture.index / fps))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import bisect
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from fractions import Fraction
 
@@ -115,16 +115,16 @@ class Decoder(OpenFile):
             self._prepare_next(indices.stop)
             yield frame
 
-    def moments(self, times: Sequence[float], *, interpolate: bool = False) -> Iterator[Frame]:
-        """What `at` gives for seconds in order, numbered from 0, decoded as they are asked for.
+    def moments(self, times: Iterable[float], end: float, *, interpolate: bool = False) -> Iterator[Frame]:
+        """What `at` gives for seconds in order, none after `end`, numbered from 0, decoded as they are asked for.
 
         A frame that is shown at several moments is decoded once. Segments are made ready as by `frames`.
         """
-        shown: Frame | None = None
+        stop, shown = self.index_at(end) + 1, None
         for number, time in enumerate(times):
             if shown is None or interpolate or self.index_at(time) != shown.index:
                 shown = self.at(time, interpolate=interpolate)
-                self._prepare_next(self.index_at(times[-1]) + 1)
+                self._prepare_next(stop)
             yield replace(shown, index=number, pts=time)
 
     def at(self, t: float, *, interpolate: bool = False) -> Frame:

@@ -23,8 +23,8 @@ def int8_nodes(graph: CanonicalGraph, kept_float: frozenset[int]) -> frozenset[i
     integers, read = {graph.nodes[i].output for i in chosen}, _readers(graph)
     sums = [set(node.inputs) for node in graph.nodes if node.op == "Add" and not integers.isdisjoint(node.inputs)]
     limited = {node.inputs[0]: node.output for node, _ in clipping_nodes(graph)}
-    ends = {name: limited.get(name, name) for name in small if read[name] == 1}
-    joining = {name for name, end in ends.items() if read[end] == 1 and any(end in inputs for inputs in sums)}
+    ends = {name: limited.get(name, name) for name in small if read.get(name) == 1}
+    joining = {name for name, end in ends.items() if read.get(end) == 1 and any(end in inputs for inputs in sums)}
     return _around(graph, worthy | joining, kept_float) if joining else chosen
 
 

@@ -13,7 +13,15 @@ from numpy.typing import NDArray
 from inr_runtime.backends import Backend, open_backend
 from inr_runtime.backends.choice import choose_targets
 from inr_runtime.background import Background
-from inr_runtime.errors import BackendError, ChecksumError, FormatError, MissingExtraError, NvbError, TruncatedError
+from inr_runtime.errors import (
+    BackendError,
+    ChecksumError,
+    FormatError,
+    InputError,
+    MissingExtraError,
+    NvbError,
+    TruncatedError,
+)
 from inr_runtime.format import NvbReader
 from inr_runtime.graph import CanonicalGraph
 from inr_runtime.lower import Lowered, Target, lower
@@ -71,11 +79,13 @@ class OpenFile:
 
     def close(self) -> None:
         """Close the engine and the file; decoding is an error afterwards."""
-        self._take_coming(-1)
-        if self._engine is not None:
-            self._engine.close()
-            self._engine = None
-        self._reader.close()
+        try:
+            self._take_coming(-1)
+        finally:
+            if self._engine is not None:
+                self._engine.close()
+                self._engine = None
+            self._reader.close()
 
     @property
     def reader(self) -> NvbReader:
@@ -158,19 +168,24 @@ class OpenFile:
         segment = loaded.segment if loaded else self._reader.segment(number)
         while True:
             try:
-                return self._install(loaded or self._load(number, segment, self._targets[0]), number)
+                return self._install(loaded or self._load(number, segment, self._targets[0], self._refits), number)
             except (BackendError, MissingExtraError) as error:
                 if len(self._targets) == 1:
                     raise
                 loaded = None
                 self._give_up(error)
 
-    def _load(self, number: int, segment: Segment, target: Target) -> _Loaded:
-        """A segment, and an engine of its own where none is open that can take other weights."""
+    @property
+    def _refits(self) -> bool:
+        """Whether the engine that is open can take other weights."""
+        return isinstance(self._engine, _Refitting)
+
+    def _load(self, number: int, segment: Segment, target: Target, refits: bool) -> _Loaded:
+        """A segment, and an engine of its own unless one that `refits` will take it."""
         header = self._reader.header
         with self._reader.naming(f"segment {number}"):
             lowered = lower(header.graphs[segment.graph], segment.weights, target, header.ranges.get(segment.graph))
-            engine = None if isinstance(self._engine, _Refitting) else self._open_backend(lowered)
+            engine = None if refits else self._open_backend(lowered)
             return _Loaded(segment, lowered, engine)
 
     def _open_backend(self, lowered: Lowered) -> Backend:
@@ -196,9 +211,9 @@ class OpenFile:
 
         What an engine that is playing will take is read and decoded, and taken when its time comes.
         """
-        following, target = self._number + 1, self._targets[0]
+        following, target, refits = self._number + 1, self._targets[0], self._refits
         if self._coming is None and 0 < following < len(self._starts) and self._starts[following] < stop:
-            load = lambda: self._load(following, self._reader.segment(following), target)  # noqa: E731
+            load = lambda: self._load(following, self._reader.segment(following), target, refits)  # noqa: E731
             self._coming = following, Background(load)
 
     def _take_coming(self, number: int) -> _Loaded | None:
@@ -208,7 +223,7 @@ class OpenFile:
         (ahead, work), self._coming = self._coming, None
         try:
             loaded = work.result()
-        except (NvbError, BackendError, MissingExtraError):
+        except (InputError, BackendError, MissingExtraError):
             return None
         if ahead == number and loaded.lowered.target == self._targets[0]:
             return loaded

@@ -2,8 +2,8 @@
 
     conv ─► activation ─► conv to few channels      =      the same for some rows at a time, joined
 
-The rows that convolutions read beyond a strip are computed for both of its neighbours. A strip stays in a cache, so this
-is not slower than whole maps.
+The rows that convolutions read beyond a strip are computed for both of its neighbours. A strip stays in a cache, so
+this is not slower than whole maps.
 """
 
 from __future__ import annotations

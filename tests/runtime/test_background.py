@@ -109,6 +109,6 @@ def test_no_segment_is_made_ready_that_will_not_be_played(tmp_path: Path, lowere
     path = make_nvb(tmp_path / "two.nvb", lengths=[6, 6])
     with open_video(path, threads=1) as video:
         assert len(list(video.frames(0, 6))) == 6
-        assert len(list(video.moments([0.0, video.info.time_of(5)]))) == 2
+        assert len(list(video.moments([0.0, video.info.time_of(5)], video.info.time_of(5)))) == 2
         assert video[2:5].shape[0] == 3
     assert lowered_by == ["main"]

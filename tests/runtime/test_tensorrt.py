@@ -157,6 +157,21 @@ def test_an_engine_that_dies_while_playing_is_replaced(jetson: Install, tiny_nvb
         assert "failed on a frame" in video.failed["tensorrt"]
 
 
+def test_an_engine_that_dies_while_the_next_segment_is_read_is_replaced(
+    jetson: Install, tiny_nvb_two_segments: Path
+) -> None:
+    """The next engine is opened for what was being read, and nothing is built for the one that failed."""
+    trt = jetson()
+    with open_video(tiny_nvb_two_segments, target="cpu-int8") as exact, open_video(tiny_nvb_two_segments) as video:
+        frames = video.frames()
+        next(frames)
+        trt.fault = "run"
+        played = [frame.pixels for frame in frames]
+        assert np.array_equal(played, exact[1:])
+        assert (video.target.name, trt.builds) == ("cpu-int8", 1)
+        assert "failed on a frame" in video.failed["tensorrt"]
+
+
 @pytest.mark.parametrize("room", [0, 300, 4000])
 def test_a_full_gpu_is_said_and_nothing_is_left_there(room: int, jetson: Install, tiny_nvb: Path) -> None:
     trt = jetson()

@@ -173,6 +173,20 @@ def test_int8_engine_gives_what_training_imitates_of_squares(limited: bool) -> N
         backend.close()
 
 
+def test_a_file_without_ranges_of_a_limited_entrance_keeps_it_in_float() -> None:
+    """As files that were written before such entrances ran on integers."""
+    graph = trace(Edge(PRESETS["edge-10"].config(720, 1280, 4))).graph
+    whole = plan_int8(graph)
+    entrance = next(i for i, n in enumerate(graph.nodes) if n.op == "Conv" and n.inputs[0] == "x3")
+    limited = next(n.output for n in graph.nodes if n.inputs[0] == graph.nodes[entrance].output)
+    assert entrance in whole.int8
+    assert limited in whole.clips
+    before = plan_int8(graph, [edge for edge in whole.ranged if edge not in ("x3", limited)])
+    assert entrance not in before.int8
+    assert plan_int8(graph, before.ranged) == before
+    assert before.int8 < whole.int8
+
+
 def test_ranges_of_squares_are_judged_by_their_own_steps() -> None:
     """A quarter is a whole number of them, so no candidate's steps are those of an ordinary range."""
     squares = np.minimum(np.random.default_rng(0).normal(0.2, 0.3, 50_000) ** 2, 1.0)
@@ -187,11 +201,12 @@ def test_ranges_of_squares_are_judged_by_their_own_steps() -> None:
     assert error(found) == pytest.approx(min(error(high) for high in SHRINK * edges[-1]))
 
 
+@pytest.mark.parametrize("limited", [False, True])
 @pytest.mark.parametrize("target", ["cuda-fp16", "trt-fp16", "trt-int8"])
-def test_graphs_for_gpus_are_whole_and_near_the_model(target: str) -> None:
+def test_graphs_for_gpus_are_whole_and_near_the_model(target: str, limited: bool) -> None:
     """What those engines are given is valid ONNX; computed on the CPU it is a few steps from float32."""
     torch.manual_seed(5)
-    model = Edge(dataclasses.replace(SMALL, activation="square")).eval()
+    model = Edge(dataclasses.replace(SMALL, activation="square", limited=limited)).eval()
     traced = trace(model)
     weights = quantize_weights(model, traced, 8, 10)
     inputs = model.sample([2.5])

@@ -14,9 +14,10 @@ from hypothesis.extra.numpy import arrays
 from inr_runtime.backends import open_backend
 from inr_runtime.lower import TARGETS, lower
 from inr_runtime.tensors import quantize
+from inr_runtime.units import leaky_parameters
 from inr_train.models import NeRV
 from inr_train.presets import PRESETS
-from inr_train.quantization import QuantizedModel, imitate_quantize, quantize_weights
+from inr_train.quantization import QuantizedModel, _leaky_parameters, imitate_quantize, quantize_weights
 from inr_train.ranges import measure_ranges
 from inr_train.trace import trace
 
@@ -84,6 +85,16 @@ def test_int8_engine_gives_what_training_imitates(variant: dict[str, object]) ->
         assert (apart > 0).mean() < 0.02
         assert (apart > 1).mean() <= 0.005
     backend.close()
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.01, 0.1, 0.5, 1.0])
+def test_training_and_runtime_agree_on_the_steps_behind_a_leaky_relu(alpha: float) -> None:
+    for zero in range(256):
+        scale = torch.tensor(0.0123, requires_grad=True)
+        fine, middle = _leaky_parameters(scale, torch.tensor(float(zero)), alpha)
+        expected = leaky_parameters(np.float32(0.0123), zero, alpha)
+        assert (fine.detach().numpy(), int(middle)) == expected
+        assert torch.autograd.grad(fine, scale)[0] > 0
 
 
 def test_fp32_engine_gives_what_pytorch_gives() -> None:

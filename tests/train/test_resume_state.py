@@ -17,7 +17,7 @@ from inr_train.runlog import Progress
 from inr_train.start import last_path
 
 
-def leave_unfinished(clip: Clip, output: Path) -> Path:
+def leave_unfinished(clip: Clip, output: Path, preset: str = "nerv-xxs", **options: Any) -> Path:
     """Stop a run after six steps; its resume state."""
 
     def stop(p: Progress) -> None:
@@ -25,7 +25,7 @@ def leave_unfinished(clip: Clip, output: Path) -> Path:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        fit(clip, "nerv-xxs", epochs=2, output=output, progress=stop)
+        fit(clip, preset, epochs=2, output=output, progress=stop, **options)
     return last_path(output)
 
 
@@ -45,6 +45,25 @@ def test_a_changed_video_is_not_resumed(tiny_clip: Clip, tmp_path: Path) -> None
     with pytest.raises(InputError, match="another clip"):
         fit(dataclasses.replace(tiny_clip, frames=frames), output=tmp_path / "m.pt", resume=True)
     assert state.read_bytes() == before
+
+
+def test_a_run_is_resumed_with_the_fields_it_was_started_with(tiny_clip: Clip, tmp_path: Path) -> None:
+    """Also where they contradict each other and one gave way, or where an older version had not all of them."""
+    silu = {"activation": "silu", "limited": True, "widths": (16,), "depths": (1,)}
+    output = tmp_path / "m.pt"
+    state = leave_unfinished(tiny_clip, output, "edge-5", config=silu)
+    before = state.read_bytes()
+    for other in ({"activation": "square"}, {"width": 16}, {"widths": (8, 8)}):
+        with pytest.raises(UsageError, match=f"has {next(iter(other))}="):
+            fit(tiny_clip, "edge-5", output=output, resume=True, config=other)
+    assert state.read_bytes() == before
+    data = torch.load(state, weights_only=True)
+    del data["config"]["limited"]
+    torch.save(data, state)
+    trained = fit(tiny_clip, "edge-5", output=output, resume=True, config={**silu, "limited": False})
+    with pytest.raises(UsageError, match="cannot be changed"):
+        fit(tiny_clip, origin=trained, epochs=1, config={"activation": "square"})
+    fit(tiny_clip, origin=trained, epochs=1, config=silu)
 
 
 class Malicious:

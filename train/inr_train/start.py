@@ -130,7 +130,7 @@ def model_config(
         if found != (origin.info.width, origin.info.height, origin.info.frame_count):
             size = f"{origin.info.frame_count} frames of {origin.info.width}x{origin.info.height}"
             raise UsageError(f"the model to start from has {size}, the clip {found[2]} of {found[0]}x{found[1]}")
-        if any(origin.config.get(k) != config_value(v) for k, v in overrides.items()):
+        if _changed(origin.model, origin.config, overrides):
             raise UsageError("the config of the model to start from cannot be changed")
         return dict(origin.config)
     try:
@@ -141,6 +141,17 @@ def model_config(
     except (TypeError, ValueError, ArithmeticError, RuntimeError) as error:
         raise UsageError(f"preset {preset.name} cannot be built so: {error}") from error
     return config_dict(config)
+
+
+def _changed(model: str, config: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a config that overrides would make others of, as they are; those of before have defaults."""
+    kind = MODELS[model].config_type
+    now = config_dict(kind(**config))
+    try:
+        asked = config_dict(kind(**{**config, **overrides}))
+    except (TypeError, ValueError):  # a field that is not there, or a contradiction
+        asked = {k: config_value(v) for k, v in overrides.items()}
+    return {k: now.get(k) for k in overrides if k not in now or asked[k] != now[k]}
 
 
 def start_run(
@@ -214,7 +225,7 @@ def check_resumed(
     settled = (*SETTLED, "epochs") if budget and epochs is None else SETTLED
     if recipe is not None and replace(recipe, **{k: getattr(run.recipe, k) for k in settled}) != run.recipe:
         differs.append(f"recipe {run.recipe}")
-    differs += [f"{k}={run.config.get(k)}" for k, v in overrides.items() if config_value(v) != run.config.get(k)]
+    differs += [f"{k}={v}" for k, v in _changed(run.name, run.config, overrides).items()]
     if differs:
         raise UsageError(f"the unfinished run has {', '.join(differs)}; resume with that, or start again with -y")
 

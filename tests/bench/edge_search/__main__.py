@@ -27,7 +27,7 @@ from inr_export import export
 from inr_runtime.files import replacing
 from inr_runtime.media import ReadOptions, parse_size
 from inr_train import Clip, excerpt, fit
-from inr_train.models import build_model, count_macs
+from inr_train.models import build_model, config_dict, count_macs
 from inr_train.presets import PRESETS
 
 PRESET = "edge-10"
@@ -76,12 +76,13 @@ def measured(variant: Variant, clip: Clip, seed: int, work: Path, given: dict[st
     """The result of a variant, from `work` where it was measured before."""
     name = "".join(c if c.isalnum() else "_" for c in f"{variant.name}-{clip.info.width}-{given['epochs']:g}-{seed}")
     path = work / f"{name}.json"
-    asked = {"config": dict(variant.config), "recipe": dict(variant.recipe), "clip": clip.digest}
+    recipe = replace(PRESETS[PRESET].recipe, epochs=given["epochs"], dtype="bf16", **variant.recipe)
+    config = replace(PRESETS[PRESET].config(clip.info.height, clip.info.width, len(clip)), **variant.config)
+    asked = {"config": config_dict(config), "recipe": recipe.to_dict(), "clip": clip.digest, "int8": True}
     if path.exists():
         known = json.loads(path.read_text())
         if known["asked"] == json.loads(json.dumps(asked)):
             return dict(known["result"])
-    recipe = replace(PRESETS[PRESET].recipe, epochs=given["epochs"], dtype="bf16", **variant.recipe)
     begin = time.process_time()
     options = {"seed": seed, "threads": given["threads"], "device": given["device"]}
     checkpoint = fit(clip, PRESET, recipe=recipe, config=variant.config, **options)

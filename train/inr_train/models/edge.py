@@ -10,7 +10,8 @@ positions with few channels, which is what engines are slow at. Between the samp
 convolutions, sums and activations, all of which run on integers.
 
 A 3x3 convolution begins as identity plus noise. To learn W + I from there is to learn a residual connection around W
-(Muon and Adam without weight decay take the same steps), and the stored graph has none.
+(Muon and Adam take the same steps; what the recipe's weight decay takes of both is little), and the stored graph has
+none.
 """
 
 from __future__ import annotations
