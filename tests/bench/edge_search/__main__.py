@@ -60,8 +60,8 @@ def main(video: str | None, size: str | None, only: Sequence[str], record: bool,
     if record:
         protocol = (
             f"The recipe of {PRESET}, one change at a time, {given['threads']} thread(s). psnr_db: best evaluation, "
-            "all frames, float32. psnr_int8_db: the file in cpu-int8, all frames, whatever int8 loses. step_cpu_ms: "
-            "processor time of a step."
+            "all frames, float32; psnr_8bit_db: its frames in 8 bits, as the file's are. psnr_int8_db: the file in "
+            "cpu-int8, all frames, whatever int8 loses. step_cpu_ms: processor time of a step and its part of rounding."
         )
         print(write_results("edge_search", protocol, [*of_other_searches(rows), *rows]))
 
@@ -98,6 +98,7 @@ def measured(variant: Variant, clip: Clip, seed: int, work: Path, given: dict[st
         "group": variant.group,
         "seed": seed,
         "psnr_db": checkpoint.report["psnr_float_db"],
+        "psnr_8bit_db": checkpoint.report["psnr_float_8bit_db"],
         "psnr_int8_db": played["cpu-int8"],
         "bytes": exported.bytes,
         "parameters": checkpoint.report["parameters"],

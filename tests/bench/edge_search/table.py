@@ -32,6 +32,12 @@ def edge_table(records: Iterable[Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def _lost(rows: list[Mapping[str, Any]]) -> str:
+    if "psnr_int8_db" not in rows[0]:  # older searches trained float models only
+        return ""
+    return f"{mean_of(rows, 'psnr_8bit_db') - mean_of(rows, 'psnr_int8_db'):.2f} dB"
+
+
 def _of_a_clip(every: Iterable[Mapping[str, Any]]) -> list[str]:
     groups: dict[str, list[Mapping[str, Any]]] = {}
     for r in every:
@@ -45,7 +51,7 @@ def _of_a_clip(every: Iterable[Mapping[str, Any]]) -> list[str]:
             name,
             f"{quality:.2f} dB",
             f"{quality - base:+.2f} dB" if rows[0]["group"] else "",
-            f"{quality - mean_of(rows, 'psnr_int8_db'):.2f} dB" if "psnr_int8_db" in rows[0] else "",
+            _lost(rows),
             f"{rows[0]['parameters']:,}",
             f"{rows[0]['kmac_per_pixel']:.1f}",
             f"{mean_of(rows, 'step_cpu_ms'):.0f} ms",

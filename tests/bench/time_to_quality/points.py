@@ -97,6 +97,7 @@ def measured(point: Point, clip: Clip, minutes: float, seed: int, work: Path, gi
         "minutes": minutes,
         "seed": seed,
         "psnr_float_db": checkpoint.report["psnr_float_db"],
+        "psnr_float_8bit_db": checkpoint.report["psnr_float_8bit_db"],
         "psnr_db": played["cpu-fp32"],
         "psnr_int8_db": played.get("cpu-int8"),
         "bytes": report.bytes,
