@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Mapping
@@ -15,8 +16,9 @@ from inr_export import export
 from inr_player.benchmark import available_cores
 from inr_runtime.files import replacing
 from inr_train import Clip, fit
-from inr_train.models import build_model, count_macs
+from inr_train.models import build_model, config_dict, count_macs
 from inr_train.presets import PRESETS
+from inr_train.recipe import Recipe
 from inr_train.recipes import EDGE_RECIPE
 
 
@@ -71,19 +73,16 @@ INT8 = ("edge", "nerv")
 
 
 def measured(point: Point, clip: Clip, minutes: float, seed: int, work: Path, given: dict[str, Any]) -> dict[str, Any]:
-    """The result of a point, from `work` where it was measured before."""
-    name = "".join(
-        c if c.isalnum() else "_" for c in f"{point.name}-{point.rate:g}-{clip.digest[:8]}-{minutes:g}-{seed}"
-    )
+    """The result of a point, from `work` where the same was measured before."""
+    preset, recipe = PRESETS[point.preset], _recipe(point)
+    config = replace(preset.config(clip.info.height, clip.info.width, len(clip)), **point.config)
+    asked = json.dumps([config_dict(config), recipe.to_dict(), clip.digest, given], sort_keys=True)
+    digest = hashlib.sha256(asked.encode()).hexdigest()[:8]
+    name = "".join(c if c.isalnum() else "_" for c in f"{point.name}-{minutes:g}-{seed}-{digest}")
     path = work / f"{name}.json"
     if path.exists():
         return dict(json.loads(path.read_text()))
     work.mkdir(parents=True, exist_ok=True)
-    preset = PRESETS[point.preset]
-    own = PRESETS["nerv-s"].recipe if preset.family == "edge" else preset.recipe
-    recipe = EDGE_RECIPE if point.recipe == "ours" else own
-    rates = {k: getattr(recipe, k) * point.rate for k in ("learning_rate", "muon_rate")}
-    recipe = replace(recipe, weight_bits=point.bits, **rates)
     begin = time.monotonic()
     options = {"recipe": recipe, "config": point.config, "quantize": "weights", "seed": seed, **given}
     checkpoint = fit(clip, point.preset, seconds=60 * minutes, **options)
@@ -113,6 +112,14 @@ def measured(point: Point, clip: Clip, minutes: float, seed: int, work: Path, gi
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(result))
     return result
+
+
+def _recipe(point: Point) -> Recipe:
+    preset = PRESETS[point.preset]
+    own = PRESETS["nerv-s"].recipe if preset.family == "edge" else preset.recipe
+    recipe = EDGE_RECIPE if point.recipe == "ours" else own
+    rates = {k: getattr(recipe, k) * point.rate for k in ("learning_rate", "muon_rate")}
+    return replace(recipe, weight_bits=point.bits, **rates)
 
 
 def _kmac(name: str, config: Any, clip: Clip) -> float:
