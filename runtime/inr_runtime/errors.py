@@ -86,3 +86,8 @@ class LimitError(NvbError):
 
 class GraphError(NvbError):
     """A graph is outside the closed dialect."""
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an engine's or a compiler's error, which may run over many."""
+    return (str(error).splitlines() or [type(error).__name__])[0]

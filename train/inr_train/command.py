@@ -44,7 +44,7 @@ from inr_train.start import Estimate, choose_preset, default_recipe, last_path
 
 TRAINING_DEFAULTS: dict[str, Any] = {
     **dict.fromkeys(("epochs", "recipe", "batch_size", "lr", "loss", "alpha", "log", "bits", "origin", "prune_power")),
-    **dict.fromkeys(("quant_noise", "heldout", "from_weights", "time_budget", "until_psnr", "candidates")),
+    **dict.fromkeys(("quant_noise", "heldout", "from_weights", "time_budget", "until_psnr", "candidates", "compile")),
     **{"preset": "auto", "seed": 0, "device": "auto", "amp": "auto", "overrides": (), "save_every": 30.0, "prune": 0.0},
 }
 """What `train_with_progress` takes for options that a caller has no opinion on."""
@@ -93,6 +93,7 @@ TRAINING_DEFAULTS: dict[str, Any] = {
 )
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda[:N].")
 @click.option("--amp", type=click.Choice(["auto", "off", "bf16"]), default="auto", show_default=True, help="Precision.")
+@click.option("--compile", is_flag=True, help="Compile the steps (torch.compile); pays in long runs, if at all.")
 @click.option("--resume", is_flag=True, help="Go on with the unfinished run of this output.")
 @click.option("--save-every", type=float, default=30.0, show_default=True, help="Seconds between resume states.")
 @click.option("--log", type=click.Path(path_type=Path), help="JSONL file, one row per evaluation.")

@@ -68,6 +68,8 @@ def changed_recipe(recipe: Recipe, given: dict[str, Any]) -> Recipe | None:
     changed = {_RECIPE_FIELDS.get(o, o): given[o] for o in options if given[o] is not None}
     if given["bits"] is not None:
         changed["float_bits"] = given["bits"]
+    if given["compile"]:
+        changed["compiled"] = True
     if given["amp"] != "auto":
         changed["dtype"] = {"off": "fp32", "bf16": "bf16"}[given["amp"]]
     named = _named_recipe(given["recipe"]) if given["recipe"] else recipe

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
@@ -28,10 +29,11 @@ def race(run: Run, frames: Tensor, watch: Callable[[Run], None]) -> None:
     if not steps or run.phase or run.step:
         return
     begin, every = time.monotonic() - run.elapsed, max(1, len(frames) // FRAMES_COMPARED)
+    uncompiled = replace(run.recipe, compiled=False)  # each would be compiled anew
     results: list[dict[str, Any]] = []
     best: dict[str, Any] = {}
     for i in range(run.recipe.candidates):
-        candidate = Run.new(run.name, run.config, run.recipe, run.seed + i, run.clip_hash, run.device)
+        candidate = Run.new(run.name, run.config, uncompiled, run.seed + i, run.clip_hash, run.device)
         candidate.raced = i * steps
         finite = True
         while finite and candidate.step < steps:

@@ -58,6 +58,7 @@ class Recipe:
     measurement when quantization begins (`rounding.py`). prune_power: see `pruning.py`; 0 prunes by magnitude, 0.5
     adaptively. phases: shares of those that are no branches add up to 1. until_psnr: dB at which phases without
     quantization end early, 0 for never. candidates: how many random beginnings race for being continued (`race.py`).
+    compiled: what is drawn in steps without quantization goes through torch.compile (`compiled.py`).
     dtype: `bf16` (autocast) or `fp32`, "" to take the faster one here; threads: 0 likewise. Both, and the milliseconds
     of a step, of an evaluation and of rounding, are settled once before the first step; where a time budget is fitted
     again, the milliseconds and the epochs become those of the run so far (`budget.py`). every:
@@ -86,6 +87,7 @@ class Recipe:
     dtype: str = ""
     threads: int = 0
     candidates: int = 1
+    compiled: bool = False
     until_psnr: float = 0.0
     ms_per_step: float = 0.0
     ms_per_quantized_step: float = 0.0

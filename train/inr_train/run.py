@@ -25,6 +25,7 @@ import torch
 from inr_runtime.errors import InputError, InrError
 from inr_runtime.int8plan import Range
 from inr_train.checkpoint import VERSION, load_dict, save_dict
+from inr_train.compiled import Decode, compiled_decode
 from inr_train.memory import ran_out
 from inr_train.models import VideoModel, build_model
 from inr_train.optimizers import Together, make_optimizer
@@ -44,10 +45,11 @@ class Run:
     """A training run in memory.
 
     phase, step: what comes next. raced: steps of candidates that did not win (`race.py`). network: the model as the
-    current phase sees it. masks: the weights that pruning left. trunk: the snapshot that a branch phase goes back to.
-    good: the snapshot that NaN goes back to. best: phase, quality, weights and ranges of the current phase's best
-    evaluation; of the phase before until there is one. rows: the log. loss: its running mean. restarts: how often the
-    run went back; each halves the learning rate and changes the order of frames.
+    current phase sees it, decode: how it draws in steps where that is compiled. masks: the weights that pruning
+    left. trunk: the snapshot that a branch phase goes back to. good: the snapshot that NaN goes back to. best:
+    phase, quality, weights and ranges of the current phase's best evaluation; of the phase before until there is
+    one. rows: the log. loss: its running mean. restarts: how often the run went back; each halves the learning rate
+    and changes the order of frames.
     """
 
     name: str
@@ -72,6 +74,7 @@ class Run:
     traced: Trace | None = None
     network: VideoModel | QuantizedModel = field(init=False)
     optimizer: Together = field(init=False)
+    decode: Decode | None = field(init=False)
 
     @classmethod
     def new(
@@ -193,6 +196,8 @@ class Run:
                 ranges = ranges_over(self.model, self.trace(), bits, range(frame_count))
             wanted = ranges if kind == "int8" else None
             self.network = QuantizedModel(self.model, self.trace(), bits, wanted, phase.noise).to(self.device)
+        wanted_compiled = self.recipe.compiled and kind == "none"
+        self.decode = compiled_decode(self.model, self.device) if wanted_compiled else None
         self.optimizer = make_optimizer(self.model, self.network, self.recipe, before)
 
     def _settle_bits(self, frame_count: int) -> None:

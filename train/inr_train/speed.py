@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from inr_train.compensation import FRAMES
+from inr_train.compiled import Decode, compiled_decode, compiling
 from inr_train.evaluate import evaluate
 from inr_train.models import VideoModel
 from inr_train.optimizers import Together, make_optimizer
@@ -52,12 +53,15 @@ class _Trial:
     network: VideoModel | QuantizedModel
     optimizer: Together
     masks: Masks = field(default_factory=dict)
+    decode: Decode | None = None
 
 
 def measure_speed(
     model: VideoModel, frames: Tensor, recipe: Recipe, device: torch.device, traced: Trace | None = None
 ) -> Speed:
     """Time training steps of a copy of the model in both precisions, then in the faster one with a single thread.
+
+    Where the recipe wants compiled steps, the chosen way is compiled and timed again; `UsageError` where it cannot be.
 
     frames: (T, C, H, W), on the device. traced: the model's graph, where a phase imitates integers. Slow bf16 (CPUs
     without AMX or AVX512-BF16) is found by this race, not by a list. A precision or thread count that the recipe fixes
@@ -73,6 +77,11 @@ def measure_speed(
     if not recipe.threads and threads > 1 and device.type == "cpu":
         alone = _milliseconds(plain, frames, dtype, 1)
         chosen, threads = min((chosen, threads), (alone, 1), key=lambda pair: min(pair[0]))
+    if recipe.compiled:
+        plain.decode = compiled_decode(copied, device)
+        with compiling():
+            _milliseconds(plain, frames, dtype, threads)  # compiles
+            chosen = _milliseconds(plain, frames, dtype, threads)
     quantized = [0.0]
     kinds = [phase.quantize for phase in recipe.phases if phase.quantize != "none" and phase.share]
     if traced is not None and kinds:

@@ -8,6 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from inr_train.compiled import Decode, drawing_with
 from inr_train.evaluate import scaled
 from inr_train.losses import LOSSES
 from inr_train.models import VideoModel
@@ -23,13 +24,14 @@ STEPS_BETWEEN_LOOKS = 25
 
 
 class Learner(Protocol):
-    """What a step changes, and by which recipe. network: the model as the phase sees it."""
+    """What a step changes, and by which recipe. network: the model as the phase sees it. decode: compiled, or None."""
 
     recipe: Recipe
     model: VideoModel
     network: VideoModel | QuantizedModel
     optimizer: Together
     masks: Masks
+    decode: Decode | None
 
 
 def train_step(learner: Learner, places: Places, batch: Tensor) -> Tensor:
@@ -40,7 +42,8 @@ def train_step(learner: Learner, places: Places, batch: Tensor) -> Tensor:
     """
     recipe, network = learner.recipe, learner.network
     target = scaled(batch)
-    with torch.autocast(batch.device.type, torch.bfloat16, enabled=recipe.dtype == "bf16"):
+    autocast = torch.autocast(batch.device.type, torch.bfloat16, enabled=recipe.dtype == "bf16")
+    with autocast, drawing_with(learner.model, learner.decode):
         prediction = network(places, target)
     loss = LOSSES[recipe.loss](recipe.alpha)(prediction.float(), target)
     learner.optimizer.zero_grad()

@@ -14,9 +14,9 @@ from onnx import TensorProto
 
 from inr_runtime.backends import pip_line
 from inr_runtime.backends.driver import Driver, open_driver
-from inr_runtime.backends.ort import as_values, first_line, import_onnxruntime, is_out_of_memory
+from inr_runtime.backends.ort import as_values, import_onnxruntime, is_out_of_memory
 from inr_runtime.builder import OUTPUT, Array
-from inr_runtime.errors import BackendError, MissingExtraError
+from inr_runtime.errors import BackendError, MissingExtraError, first_line
 from inr_runtime.lower import Lowered
 
 _NAME = "CUDAExecutionProvider"

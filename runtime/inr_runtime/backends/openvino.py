@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inr_runtime.backends import pip_line
-from inr_runtime.backends.ort import as_values, first_line, import_onnxruntime, thread_count
+from inr_runtime.backends.ort import as_values, import_onnxruntime, thread_count
 from inr_runtime.builder import OUTPUT, Array
-from inr_runtime.errors import BackendError, MissingExtraError
+from inr_runtime.errors import BackendError, MissingExtraError, first_line
 from inr_runtime.lower import Lowered
 
 _NAME = "OpenVINOExecutionProvider"

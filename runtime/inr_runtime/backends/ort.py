@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from inr_runtime.backends import pip_line
 from inr_runtime.builder import OUTPUT, Array
-from inr_runtime.errors import BackendError, MissingExtraError
+from inr_runtime.errors import BackendError, MissingExtraError, first_line
 from inr_runtime.graph import make_model
 from inr_runtime.lower import Lowered
 
@@ -175,8 +175,3 @@ def _explained(what: str, error: Exception) -> str:
     if is_out_of_memory(error):
         return "no memory is left for this video; close other programs, or raise the memory limit that this one has"
     return f"ONNX Runtime {what}: {first_line(error)}"
-
-
-def first_line(error: Exception) -> str:
-    """The first line of an engine's error, which may run over many."""
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -17,10 +17,9 @@ from onnx import TensorProto, numpy_helper
 from inr_runtime.backends import pip_line
 from inr_runtime.backends.driver import open_driver
 from inr_runtime.backends.enginecache import EngineCache
-from inr_runtime.backends.ort import first_line
 from inr_runtime.backends.trtbuild import Log, build, make_log
 from inr_runtime.builder import OUTPUT, Array
-from inr_runtime.errors import BackendError, MissingExtraError
+from inr_runtime.errors import BackendError, MissingExtraError, first_line
 from inr_runtime.lower import Lowered
 
 _OLDEST = (10, 3)

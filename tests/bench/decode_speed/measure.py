@@ -17,9 +17,8 @@ import torch
 from tests.bench.decode_speed.contestants import Contestant, Ffmpeg, Ours, name_of, seconds_of
 
 from inr_player.profile import profile
-from inr_runtime.backends.ort import first_line
 from inr_runtime.cli import say
-from inr_runtime.errors import UsageError
+from inr_runtime.errors import UsageError, first_line
 from inr_runtime.metrics import psnr
 from inr_train import Clip
 

@@ -46,8 +46,8 @@ PROTOCOL = (
     "first step of a turn is not counted. step_ms_p50, step_ms_p90: of single steps: drawing the batch, forward, "
     "backward, clipping and optimizer. optimizer_ms_p50: of the optimizer in those steps. ratio: how many times faster "
     "than fp32, NCHW of the same preset and threads, of step_ms_p50. compile_seconds: what the first {warm} steps took "
-    "longer than the counted ones (the very first also loads the compiler); torch.compile without CUDA graphs, of the "
-    "network forward and backward, nothing cached."
+    "longer than the counted ones (the very first also loads the compiler); torch.compile of the "
+    "network forward and backward (on a GPU in CUDA graphs), nothing cached."
 )
 Row = dict[str, Any]
 

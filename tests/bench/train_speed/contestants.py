@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from inr_train.compiled import compiled_decode
 from inr_train.models import VideoModel, build_model, config_dict
 from inr_train.optimizers import Together, make_optimizer
 from inr_train.presets import PRESETS
@@ -23,7 +24,7 @@ MUON, FUSED, PLAIN = "Muon and Adam", "Adam, fused", "Adam, not fused"
 
 @dataclass(frozen=True)
 class Way:
-    """How a step is computed. compiled: the network, forward and backward, by torch.compile without CUDA graphs."""
+    """How a step is computed. compiled: as steps of training can be (`inr_train.compiled`)."""
 
     dtype: str
     layout: str
@@ -101,8 +102,7 @@ class Contestant:
                 group["fused"] = None  # what Adam does unless told
         if way.layout == "NCHW":
             _keep_layout(self.model)
-        if way.compiled:
-            self.model.decode = torch.compile(self.model.decode)  # type: ignore[method-assign]
+        self.decode = compiled_decode(self.model, self.frames.device) if way.compiled else None
 
     def step(self) -> tuple[float, float]:
         """Milliseconds of one training step, and of the optimizer in it."""
