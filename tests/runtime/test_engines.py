@@ -32,10 +32,10 @@ def test_openvino_takes_the_fastest_arithmetic_of_the_cpu(
 ) -> None:
     monkeypatch.setattr(choice, "has_bf16_matrices", lambda: amx)
     for path, exact in ((tiny_nvb, "int8"), (tiny_nvb_float, "fp32")):
-        precision = "bf16" if amx else exact
+        precision = "bf16" if amx and exact == "fp32" else exact
         with open_video(path, threads=1) as video, open_video(path, target=f"cpu-{exact}", threads=1) as cpu:
             assert video.backend == f"openvino 1.8.1 openvino-{precision}"
-            assert np.abs(video[:].astype(int) - cpu[:]).max() <= (40 if amx else 0)
+            assert np.abs(video[:].astype(int) - cpu[:]).max() <= (40 if precision == "bf16" else 0)
         given = json.loads(ort_openvino.sessions[-1].devices[0][1]["load_config"])["CPU"]
         hint = {"bf16": "bf16"}.get(precision, "f32")
         assert given == {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": "1"}
@@ -238,12 +238,17 @@ def test_sines_and_norms_stay_in_float32() -> None:
     assert len(full_nodes(norm_graph())) == 2
 
 
-def test_sound_and_sines_are_spared_bfloat16(nothing: None, monkeypatch: pytest.MonkeyPatch, tiny_nvb: Path) -> None:
+def test_bfloat16_is_for_what_would_be_float_but_sound_and_sines(
+    nothing: None, monkeypatch: pytest.MonkeyPatch, tiny_nvb: Path
+) -> None:
     monkeypatch.setattr(choice, "has_bf16_matrices", lambda: True)
     with NvbReader(tiny_nvb) as reader:
         plain = reader.header
     for header, wanted in (
-        (plain, "openvino-bf16"),
+        (plain, "openvino-int8"),
+        (replace(plain, ranges={}), "openvino-bf16"),
+        (replace(plain, graphs=(norm_graph(),)), "openvino-bf16"),
+        (replace(plain, graphs=(norm_graph(),), media="audio"), "openvino-int8"),
         (replace(plain, media="audio"), "openvino-int8"),
         (replace(plain, graphs=(siren_graph(),), ranges={}), "openvino-fp32"),
     ):

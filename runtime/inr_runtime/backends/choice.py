@@ -1,10 +1,10 @@
 """Which engine and precision play a file: what was asked for, or the best that is there.
 
-Under auto the order is TensorRT in float16, CUDA in float16, OpenVINO, and ONNX Runtime on the CPU. OpenVINO runs in
-bfloat16 where the CPU multiplies matrices of it (AMX: faster than int8 and closer to the model) and the file has no
-sines and no sound, which need more than its 8 bits; else as the CPU does: int8 where the file was made for it, float32
-where it was not. int8 on TensorRT is taken on demand only. Of those that
-are there, the first is taken that opens the file and draws the picture of its thumbnail.
+Under auto the order is TensorRT in float16, CUDA in float16, OpenVINO, and ONNX Runtime on the CPU. On CPUs it is int8
+where the file was made for it, float32 where it was not. Where the CPU multiplies matrices of bfloat16 (AMX), OpenVINO
+takes that in the place of float32, and of int8 where norms keep much of a network in float anyway; not for sines and
+sound, which need more than its 8 bits. int8 on TensorRT is taken on demand only. Of those that are there, the first is
+taken that opens the file and draws the picture of its thumbnail.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ def best_target(header: Header, backend: str) -> Target:
     """The precision in which an engine plays a file best."""
     exact = "int8" if header.ranges else "fp32"
     if backend == "openvino":
-        return TARGETS[f"openvino-{'bf16' if has_bf16_matrices() and not _is_delicate(header) else exact}"]
+        floats = exact == "fp32" or _has(header, "LayerNormalization")
+        return TARGETS[f"openvino-{'bf16' if floats and has_bf16_matrices() and not _is_delicate(header) else exact}"]
     return TARGETS[{"tensorrt": "trt-fp16", "cuda": "cuda-fp16", "cpu": f"cpu-{exact}"}[backend]]
 
 
@@ -58,4 +59,8 @@ def has_bf16_matrices() -> bool:
 
 def _is_delicate(header: Header) -> bool:
     """Whether 8 bits are too few for what the network computes with."""
-    return header.media == "audio" or any(node.op == "Sin" for graph in header.graphs for node in graph.nodes)
+    return header.media == "audio" or _has(header, "Sin")
+
+
+def _has(header: Header, op: str) -> bool:
+    return any(node.op == op for graph in header.graphs for node in graph.nodes)
