@@ -28,7 +28,8 @@ def edge_table(records: Iterable[Mapping[str, Any]]) -> str:
         for r in record["rows"]:
             clips.setdefault(f"{r['clip']}, {r['epochs']:g} epochs", []).append(r)
         for clip, rows in clips.items():
-            lines += [f"{clip}:", "", *_of_a_clip(rows), ""]
+            commits = sorted({r.get("commit", record["commit"]) for r in rows} - {record["commit"]})
+            lines += [clip + f" (commit {', '.join(commits)})" * bool(commits) + ":", "", *_of_a_clip(rows), ""]
     return "\n".join(lines)
 
 
