@@ -15,9 +15,10 @@ from inr_runtime.backends import open_backend
 from inr_runtime.lower import TARGETS, lower
 from inr_runtime.tensors import quantize
 from inr_runtime.units import leaky_parameters
+from inr_train.imitation import imitate_quantize, leaky_steps
 from inr_train.models import NeRV
 from inr_train.presets import PRESETS
-from inr_train.quantization import QuantizedModel, _leaky_parameters, imitate_quantize, quantize_weights
+from inr_train.quantization import QuantizedModel, quantize_weights
 from inr_train.ranges import measure_ranges
 from inr_train.trace import trace
 
@@ -91,7 +92,7 @@ def test_int8_engine_gives_what_training_imitates(variant: dict[str, object]) ->
 def test_training_and_runtime_agree_on_the_steps_behind_a_leaky_relu(alpha: float) -> None:
     for zero in range(256):
         scale = torch.tensor(0.0123, requires_grad=True)
-        fine, middle = _leaky_parameters(scale, torch.tensor(float(zero)), alpha)
+        fine, middle = leaky_steps(scale, torch.tensor(float(zero)), alpha)
         expected = leaky_parameters(np.float32(0.0123), zero, alpha)
         assert (fine.detach().numpy(), int(middle)) == expected
         assert torch.autograd.grad(fine, scale)[0] > 0

@@ -1,8 +1,8 @@
-"""Imitating the stored integers in training: what `inr_runtime.tensors` and cpu-int8 lowering do, differentiably.
+"""A model as its file's integers will draw it, for training and evaluation; and those integers.
 
-Rounding passes gradients straight through. Activation ranges start from those that lose least over all frames
-(`ranges.py`) and are then learned by gradient with the weights (as in LSQ+, Bhalgat et al. 2020). Training steps may
-compute products in bf16; evaluation, which decides what is kept, is float32.
+Activation ranges start from those that lose least over all frames (`ranges.py`) and are then learned by gradient with
+the weights (as in LSQ+, Bhalgat et al. 2020). Training steps may compute products in bf16; evaluation, which decides
+what is kept, is float32.
 """
 
 from __future__ import annotations
@@ -10,92 +10,19 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from inr_runtime.int8plan import Int8Plan, Range, plan_int8
 from inr_runtime.sample import TimeTensor
-from inr_runtime.tensors import SCALE_CODE_RANGE, SCALE_SLACK, SMALLEST_SCALE, STEPS_PER_OCTAVE, QuantTensor, quantize
+from inr_runtime.tensors import QuantTensor, quantize
 from inr_train.graph_runner import run_graph
+from inr_train.imitation import Steps, Through, imitate_quantize, leaky_steps, whole_steps
 from inr_train.models import VideoModel
 from inr_train.models.base import Places, time_tensor
 from inr_train.ranges import measure_ranges
 from inr_train.trace import MIN_ROW, Trace, weight_axes
-
-
-class _Through(torch.autograd.Function):
-    """Another value in the place of a tensor; the gradient passes as if nothing happened."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, value: Tensor) -> Tensor:
-        return value
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Any:
-        return gradients[0], None
-
-
-class _Steps(torch.autograd.Function):
-    """Activations through uint8: gradients to values within the range, and to scale and zero point.
-
-    A few passes at the full speed of memory; with autograd's own functions a step takes twice as long.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, scale: Tensor, zero: Tensor) -> Tensor:
-        place = (x / scale).add_(zero)
-        step = place.round().clamp_(0, 255)
-        ctx.save_for_backward(place, step, scale, zero)
-        return (step - zero).mul_(scale)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Any:
-        place, step, scale, zero = ctx.saved_tensors
-        like = (
-            torch.channels_last if place.is_contiguous(memory_format=torch.channels_last) else torch.contiguous_format
-        )
-        gradient = gradients[0].contiguous(memory_format=like)
-        within = torch.ops.aten.hardtanh_backward(gradient, place, -0.5, 255.5)
-        outside = gradient.sum() - within.sum()
-        to_scale = _dot(gradient, step) - _dot(within, place) - zero * outside
-        return within, to_scale, -scale * outside
-
-
-def _dot(x: Tensor, y: Tensor) -> Tensor:
-    """Sum of products of tensors that lie in memory alike."""
-    if not x.is_contiguous():
-        x, y = x.permute(0, 2, 3, 1), y.permute(0, 2, 3, 1)
-    return torch.dot(x.reshape(-1), y.reshape(-1))
-
-
-def imitate_quantize(weight: Tensor, bits: int, axis: int | None) -> Tensor:
-    """The float values that `quantize(weight, bits, axis).dequantize()` gives; gradients as if it did nothing."""
-    with torch.no_grad():
-        top = 2 ** (bits - 1) - 1
-        code, used = slice_scale(weight, top, axis)
-        scale = scale_of_code(code)
-        imitated = (weight / scale).round_().clamp_(-top, top).mul_(scale).mul_(used)
-    result: Tensor = _Through.apply(weight, imitated)
-    return result
-
-
-def slice_scale(weight: Tensor, top: int, axis: int | None) -> tuple[Tensor, Tensor]:
-    """Codes of the scales of a weight's slices, and 0 for slices that are too small for any, else 1; both broadcast."""
-    peak = (
-        weight.abs().amax() if axis is None else weight.abs().amax([d for d in range(weight.ndim) if d != axis], True)
-    )
-    low, high = SCALE_CODE_RANGE
-    wanted = peak.double() / top
-    code = torch.ceil(torch.log2(wanted.clamp_min(SMALLEST_SCALE)) * STEPS_PER_OCTAVE - SCALE_SLACK).clamp(low, high)
-    return code, (wanted > SMALLEST_SCALE).float()
-
-
-def scale_of_code(code: Tensor) -> Tensor:
-    """float32, as `inr_runtime.tensors.scale_of`."""
-    return torch.exp2(code / STEPS_PER_OCTAVE).float()
-
 
 Bits = tuple[int, int, int]
 """Of weights that int8 engines read as integers, of biases, and of all other weights."""
@@ -251,7 +178,7 @@ class QuantizedModel(nn.Module):
             return x
         scale, zero = self._scale_and_zero(edge)
         if torch.is_grad_enabled():
-            result: Tensor = _Steps.apply(x.float(), scale, zero)
+            result: Tensor = Steps.apply(x.float(), scale, zero)
             return result
         return (torch.clamp(torch.round(x / scale) + zero, 0, 255) - zero) * scale
 
@@ -261,7 +188,7 @@ class QuantizedModel(nn.Module):
         if edge not in self.plan.leaky:
             return self._parameters_by_edge[edge]
         before, alpha = self.plan.leaky[edge]
-        return _leaky_parameters(*self._scale_and_zero(before), alpha)
+        return leaky_steps(*self._scale_and_zero(before), alpha)
 
     def _measured_parameters(self) -> dict[str, tuple[Tensor, Tensor]]:
         """Scale and zero point of every edge with bounds, all at once."""
@@ -272,29 +199,11 @@ class QuantizedModel(nn.Module):
         least, most = self._limits.unbind(1)
         low, high = torch.maximum(low, least), torch.minimum(high, most).clamp(min=0.0)
         low = low.clamp(max=0.0).masked_fill(self._from_zero, 0.0)
-        scale = torch.where(self._numbers.isfinite(), _whole_steps(high, self._numbers), (high - low) / 255.0)
+        scale = torch.where(self._numbers.isfinite(), whole_steps(high, self._numbers), (high - low) / 255.0)
         scale = scale.clamp_min(1e-30).float()
         place = -low / scale
-        zero = torch.clamp(_Through.apply(place, torch.round(place)), 0, 255).float()
+        zero = torch.clamp(Through.apply(place, torch.round(place)), 0, 255).float()
         return dict(zip(self.bounds, zip(scale.unbind(), zero.unbind(), strict=True), strict=True))
-
-
-def _whole_steps(high: Tensor, number: Tensor) -> Tensor:
-    """The scale of a square as `shifted_parameters` defines it; anything where the number is NaN."""
-    number = number.nan_to_num(1.0)
-    steps = 255.0 * number / torch.minimum(torch.maximum(high, number), 255.0 * number)
-    scale: Tensor = number / _Through.apply(steps, torch.round(steps))
-    return scale
-
-
-def _leaky_parameters(scale: Tensor, zero: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
-    """As `inr_runtime.units.leaky_parameters`, on the device; gradients reach the scale."""
-    with torch.no_grad():
-        place = zero.double()
-        room = (255.0 - place + alpha * place).clamp_min(1.0)
-        finer = torch.div(255.0, room, rounding_mode="floor").clamp_min(1.0)
-        middle = torch.round(finer * alpha * place).float()
-    return scale / finer.float(), middle
 
 
 @torch.no_grad()
