@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 from fakes.libcuda import FakeCuda
 from fakes.ort import FakeOrt
 from fakes.tensorrt import FakeTensorRt
 
+import inr_runtime.lower
+import inr_runtime.opened
 from inr_runtime.backends import cuda, driver, openvino, trt
 from inr_runtime.errors import BackendError
 
@@ -74,3 +78,16 @@ def ort_openvino(nothing: None, monkeypatch: pytest.MonkeyPatch) -> FakeOrt:
     monkeypatch.setitem(sys.modules, "onnxruntime_ep_openvino", plugin)
     monkeypatch.setattr(openvino, "import_onnxruntime", lambda: module)
     return module
+
+
+@pytest.fixture
+def lowered_by(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """In which thread each segment was made ready: `main`, or `other`."""
+    seen: list[str] = []
+
+    def lower(*arguments: Any) -> Any:
+        seen.append("main" if threading.current_thread() is threading.main_thread() else "other")
+        return inr_runtime.lower.lower(*arguments)
+
+    monkeypatch.setattr(inr_runtime.opened, "lower", lower)
+    return seen

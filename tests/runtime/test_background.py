@@ -5,14 +5,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from builders import make_nvb
 
-import inr_runtime.lower
-import inr_runtime.opened
 from inr_player.benchmark import benchmark
 from inr_player.playback import frames_at_rate
 from inr_player.selection import Selection
@@ -74,19 +71,6 @@ def test_leaving_a_video_while_the_next_segment_is_made_ready_leaves_no_thread(t
         video.frame(8)
         next(video.frames())
     assert threading.active_count() == threads
-
-
-@pytest.fixture
-def lowered_by(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """In which thread each segment was made ready: `main`, or `other`."""
-    seen: list[str] = []
-
-    def lower(*arguments: Any) -> Any:
-        seen.append("main" if threading.current_thread() is threading.main_thread() else "other")
-        return inr_runtime.lower.lower(*arguments)
-
-    monkeypatch.setattr(inr_runtime.opened, "lower", lower)
-    return seen
 
 
 def test_every_way_of_playing_makes_the_next_segment_ready_meanwhile(tmp_path: Path, lowered_by: list[str]) -> None:

@@ -5,18 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import sys
-import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from builders import make_nvb
 from fakes.tensorrt import FakeTensorRt
 
-import inr_runtime.lower
-import inr_runtime.opened
 from inr_player.cli import main
 from inr_runtime import open_video
 from inr_runtime.backends import building, driver
@@ -56,19 +52,13 @@ def test_one_engine_is_built_and_takes_every_segments_weights(
 
 
 def test_the_next_weights_are_decoded_while_an_engine_plays(
-    jetson: Install, tiny_nvb_two_segments: Path, monkeypatch: pytest.MonkeyPatch
+    jetson: Install, tiny_nvb_two_segments: Path, lowered_by: list[str]
 ) -> None:
     """Only to put them into the engine waits for the last frame of the segment before."""
-    trt, threads = jetson(), list[threading.Thread]()
-
-    def lower(*arguments: Any) -> Any:
-        threads.append(threading.current_thread())
-        return inr_runtime.lower.lower(*arguments)
-
-    monkeypatch.setattr(inr_runtime.opened, "lower", lower)
+    trt = jetson()
     with open_video(tiny_nvb_two_segments) as video:
         played = [frame.pixels for frame in video.frames()]
-        assert [thread is threading.main_thread() for thread in threads] == [True, False]
+        assert lowered_by == ["main", "other"]
         assert (trt.builds, trt.refits) == (1, 1)
         for i in (0, len(video) - 1):
             np.testing.assert_array_equal(video[i], played[i])
