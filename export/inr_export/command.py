@@ -161,6 +161,7 @@ def as_dict(report: ExportReport) -> dict[str, Any]:
         "float_bits": report.float_bits,
         "float_bits_trade": list(report.float_bits_trade),
         "sparsity": report.sparsity,
+        "merged": report.merged,
         "int8_mac_share": precision.int8_mac_share if precision else 0.0,
         "all_int8_loss_db": precision.all_int8_loss_db if precision else None,
         "kept_float": [asdict(k) for k in precision.kept_float] if precision else [],
@@ -189,6 +190,8 @@ def _target_dict(v: Verification) -> dict[str, Any]:
 def _tell(report: ExportReport, quiet: bool) -> None:
     size = f"{megabytes(report.bytes)}, {report.bits_per_pixel:.3f} bits per pixel"
     say(f"{report.path}: {size}, {report.parameters:,} parameters at {report.weight_bits} bits", quiet)
+    if report.merged:
+        say(f"  {report.merged} of its convolutions became part of others that read the same", quiet)
     if report.precision:
         _tell_precision(report.precision, quiet)
     if report.float_bits != report.weight_bits:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ import onnx
 import torch
 from numpy.typing import NDArray
 
+from inr_export.branches import merge_branches
 from inr_export.mixed import INT8_BUDGET_DB, MixedPrecision, mix_precision
 from inr_export.verify import Verification, sound_of, verify, verify_sound
 from inr_runtime.chunks import Header
@@ -29,7 +31,7 @@ from inr_train.checkpoint import Checkpoint
 from inr_train.clip import Clip
 from inr_train.compensation import compensate
 from inr_train.evaluate import frame_of
-from inr_train.models import VideoModel, count_parameters
+from inr_train.models import VideoModel
 from inr_train.quantization import quantize_grids, quantize_weights
 from inr_train.ranges import measure_ranges
 from inr_train.source import find_source
@@ -47,8 +49,9 @@ class ExportReport:
     bits_per_pixel: of the whole file without audio and meta. weight_bits, float_bits: of the weights of int8 layers,
     and of layers that are float everywhere. float_bits_trade: `bits` that were tried for these, and the `loss_db` that
     rounding to them would have cost before training for it. sparsity: share of zeros among the integers of all weights
-    but biases. cost: of each tensor. verified: one result per target, the promised one first; empty with check=False.
-    precision: what runs on integers, None without int8.
+    but biases. merged: convolutions that became part of others (`branches.py`). cost: of each tensor. verified: one
+    result per target, the promised one first; empty with check=False. precision: what runs on integers, None without
+    int8.
     """
 
     path: Path
@@ -60,6 +63,7 @@ class ExportReport:
     float_bits: int
     float_bits_trade: tuple[Mapping[str, float], ...]
     sparsity: float
+    merged: int
     cost: SegmentCost
     verified: tuple[Verification, ...]
     precision: MixedPrecision | None = None
@@ -91,9 +95,10 @@ def export(
     path = Path(output)
     check_output(path, overwrite)
     checkpoint = model if isinstance(model, Checkpoint) else Checkpoint.load(Path(model))
+    checkpoint, traced, merged = merge_branches(checkpoint, trace(checkpoint.build()))
     network = checkpoint.build()
-    traced = trace(network)
-    weights = quantize_weights(_rounded(checkpoint, network, traced, progress), traced, *checkpoint.bits)
+    rounded = network if checkpoint.rounded and not merged else _rounded(checkpoint, traced, progress)
+    weights = quantize_weights(rounded, traced, *checkpoint.bits)
     clip = reference if reference is not None or not (check or int8) else find_source(checkpoint.source)
     precision = _precision(checkpoint, traced, weights, clip, int8_budget_db, progress) if int8 else None
     ranges = precision.ranges if precision else {}
@@ -111,12 +116,13 @@ def export(
         path=path,
         bytes=size,
         bits_per_pixel=bits_per_pixel,
-        parameters=count_parameters(network),
+        parameters=_count_numbers(network, traced),
         gmac_per_frame=traced.graph.macs * network.runs_per_frame / 1e9,
         weight_bits=checkpoint.weight_bits,
         float_bits=checkpoint.bits[2],
         float_bits_trade=tuple(checkpoint.report.get("float_bits_trade", ())),
         sparsity=_share_of_zeros(weights),
+        merged=merged,
         cost=segment_cost(segment, header),
         verified=results,
         precision=precision,
@@ -156,15 +162,18 @@ def _keep_promise(report: ExportReport, max_loss_db: float, pruned: bool) -> Non
             )
 
 
-def _rounded(
-    checkpoint: Checkpoint, network: VideoModel, traced: Trace, progress: Callable[[str, int, int], None] | None
-) -> VideoModel:
-    """The model whose weights go into the file: `network`, or a rounded copy where training has not seen to that."""
-    if checkpoint.rounded:
-        return network
-    show = partial(progress, "rounding weights") if progress else None
-    found = compensate(network, traced, checkpoint.bits, checkpoint.info.frame_count, show)
+def _count_numbers(network: VideoModel, traced: Trace) -> int:
+    """What the file holds of a network: weights of its graph, and grids."""
+    parameters = dict(network.named_parameters())
+    grids = sum(parameters[name].numel() for name in network.grids)
+    return grids + sum(math.prod(port.shape) for port in traced.graph.weights)
+
+
+def _rounded(checkpoint: Checkpoint, traced: Trace, progress: Callable[[str, int, int], None] | None) -> VideoModel:
+    """The model with the weights that go into the file, where training has not seen to that."""
     rounded = checkpoint.build()
+    show = partial(progress, "rounding weights") if progress else None
+    found = compensate(rounded, traced, checkpoint.bits, checkpoint.info.frame_count, show)
     rounded.load_state_dict(found, strict=False)
     return rounded
 
