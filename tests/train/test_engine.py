@@ -39,6 +39,19 @@ def test_orthogonalized_matrices_keep_their_singular_vectors(shape: tuple[int, .
     assert not orthogonalized(torch.zeros(1, 8, 9)).any()
 
 
+@pytest.mark.parametrize("shape", [(128, 128), (160, 640), (640, 160)])
+@pytest.mark.parametrize("decades", [0, 2, 4])
+def test_matrices_with_small_singular_values_are_as_safe_in_half(shape: tuple[int, int], decades: int) -> None:
+    """A product of polynomials in bf16 gave singular values of 20 here, in directions that gradients did not have."""
+    generator, rank = torch.Generator().manual_seed(0), min(shape)
+    left, right = (torch.linalg.qr(torch.randn(side, rank, generator=generator))[0] for side in shape)
+    matrix = (left * 10 ** (-decades * torch.linspace(0, 1, rank))) @ right.mT
+    exact, half = (orthogonalized(matrix[None].to(dtype))[0].float() for dtype in (torch.float32, torch.bfloat16))
+    assert torch.linalg.svdvals(half).max() < 1.4
+    assert torch.linalg.svdvals(exact).max() < 1.4
+    assert torch.cosine_similarity(half.flatten(), exact.flatten(), 0) > 0.97
+
+
 def test_large_matrices_are_orthogonalized_in_half_where_the_recipe_computes_so() -> None:
     """To a few hundredths of what float32 moves them by; small ones, and all without `half`, bit for bit as before."""
     generator = torch.Generator().manual_seed(1)
