@@ -29,9 +29,9 @@ LEAST_SIDE = 8
 def orthogonalized(matrices: Tensor) -> Tensor:
     """Matrices (n, rows, columns) with singular values near 1 and their own singular vectors; zeros stay zeros.
 
-    Every iteration multiplies x by a polynomial of x x^T. In float32 the product of these is made of that smaller square
-    matrix alone. It magnifies small singular values a thousand times as much as large ones, so that in bf16, where its
-    own rounding would reach 30 times the result, x is multiplied at every iteration.
+    Every iteration multiplies x by a polynomial of x x^T. In float32 the product of these is made of that smaller
+    square matrix alone. It magnifies small singular values hundreds of times as much as large ones, and its rounding
+    with them: in bf16, where that would reach tens of times the result, x is multiplied at every iteration.
     """
     tall = matrices.shape[-2] > matrices.shape[-1]
     x = matrices.mT if tall else matrices
