@@ -90,18 +90,20 @@ def mutations_table() -> str:
 
 
 def batches_table() -> str:
-    """Milliseconds a frame in runs of so many frames."""
+    """Milliseconds a frame in runs of so many frames, and when the fastest of them has paid for its engine."""
     lines = []
     for record in results("batches"):
-        groups: dict[tuple[str, ...], dict[int, float]] = {}
+        groups: dict[tuple[str, ...], dict[int, dict[str, Any]]] = {}
         for r in record["rows"]:
-            groups.setdefault((r["model"], r["size"], r["engine"]), {})[r["batch"]] = r["ms_per_frame"]
+            groups.setdefault((r["model"], r["size"], r["engine"]), {})[r["batch"]] = r
         batches = sorted({b for found in groups.values() for b in found})
         lines += [f"{record['hardware']}, commit {record['commit']}, {record['date']}: {record['protocol']}", ""]
-        lines += ["| model | size | engine | " + " | ".join(f"{b} in a run" for b in batches) + " |"]
-        lines += ["|---|---|---|" + "--:|" * len(batches)]
+        lines += ["| model | size | engine | " + " | ".join(f"{b} in a run" for b in batches) + " | pays after |"]
+        lines += ["|---|---|---|" + "--:|" * (len(batches) + 1)]
         for names, found in groups.items():
-            cells = [f"{found[b]:.2f} ms ({found[1] / found[b]:.2f}x)" for b in batches]
+            cells = [f"{found[b]['ms_per_frame']:.2f} ms ({found[b]['ratio']:.2f}x)" for b in batches]
+            pays = [r["frames_to_pay"] for r in found.values() if r["frames_to_pay"]]
+            cells.append(f"{min(pays):,.0f} frames" if pays else "never")
             lines.append(f"| {' | '.join((*names, *cells))} |")
         lines.append("")
     return "\n".join(lines)

@@ -32,7 +32,9 @@ ROUNDS = 4
 PROTOCOL = (
     "Files with random weights, all in int8; {threads} thread(s). ms_per_frame: of a run of the network with so many "
     "frames, sampling and colour inside, divided by them; the median of all runs of about {seconds:g} s in {rounds} "
-    "rounds, in which batches take turns. ratio: against single frames of the same engine."
+    "rounds, in which batches take turns. ratio: against single frames of the same engine. open_ms: lowering the graph "
+    "for so many frames and opening it, once for every segment. frames_to_pay: after which a second engine for so many "
+    "frames, beside that for single ones, has saved what opening it took."
 )
 
 
@@ -52,23 +54,24 @@ def main(presets: Sequence[str], sizes: Sequence[str], threads: int, seconds: fl
             with tempfile.TemporaryDirectory() as folder:
                 _, video = make_file(Case(preset, parse_size(size)), Path(folder))
                 for target in targets:
-                    found = milliseconds(video, target, threads, seconds)
-                    rows += [
-                        {"model": preset, "size": size, "engine": target, "batch": batch, "threads": threads}
-                        | {"ms_per_frame": ms, "ratio": found[1] / ms}
-                        for batch, ms in found.items()
-                    ]
-                    print(preset, size, target, {batch: round(ms, 2) for batch, ms in found.items()}, flush=True)
+                    found = measured(video, target, threads, seconds)
+                    same = {"model": preset, "size": size, "engine": target, "threads": threads}
+                    rows += [same | row for row in found]
+                    print(preset, size, target, {r["batch"]: round(r["ms_per_frame"], 2) for r in found}, flush=True)
     if record:
         print(write_results("batches", PROTOCOL.format(threads=threads, seconds=seconds, rounds=ROUNDS), rows))
 
 
-def milliseconds(video: Path, target: str, threads: int, seconds: float) -> dict[int, float]:
-    """Of a frame, by the number of frames in a run."""
+def measured(video: Path, target: str, threads: int, seconds: float) -> list[dict[str, Any]]:
+    """A row for every number of frames in a run."""
     with NvbReader(video) as reader:
         segment, header = reader.segment(0), reader.header
-    lowered = {b: lower(header.graphs[0], segment.weights, TARGETS[target], header.ranges[0], b) for b in BATCHES}
-    engines = {b: open_backend(graph, threads=threads) for b, graph in lowered.items()}
+    engines, opening = {}, {}
+    for batch in BATCHES:
+        begin = perf_counter()
+        lowered = lower(header.graphs[0], segment.weights, TARGETS[target], header.ranges[0], batch)
+        engines[batch] = open_backend(lowered, threads=threads)
+        opening[batch] = 1e3 * (perf_counter() - begin)
     times: dict[int, list[float]] = {b: [] for b in BATCHES}
     for _ in range(ROUNDS):
         for batch, engine in engines.items():
@@ -81,7 +84,12 @@ def milliseconds(video: Path, target: str, threads: int, seconds: float) -> dict
             times[batch] += runs[1:]
     for engine in engines.values():
         engine.close()
-    return {batch: 1e3 * statistics.median(runs) / batch for batch, runs in times.items()}
+    ms = {batch: 1e3 * statistics.median(runs) / batch for batch, runs in times.items()}
+    return [
+        {"batch": batch, "ms_per_frame": ms[batch], "ratio": ms[1] / ms[batch], "open_ms": opening[batch]}
+        | {"frames_to_pay": opening[batch] / (ms[1] - ms[batch]) if ms[batch] < ms[1] else None}
+        for batch in BATCHES
+    ]
 
 
 def sampled(segment: Segment, batch: int) -> dict[str, Any]:
