@@ -109,6 +109,25 @@ def batches_table() -> str:
     return "\n".join(lines)
 
 
+def rates_table() -> str:
+    """PSNR by Adam's rate and Muon's, a table for each network."""
+    lines = []
+    for record in results("rates"):
+        lines += [f"{record['hardware']}, commit {record['commit']}, {record['date']}: {record['protocol']}", ""]
+        networks: dict[str, dict[tuple[float, float], float]] = {}
+        for r in record["rows"]:
+            name = f"{r['model']}, {r['epochs']:g} epochs of {r['clip']}"
+            networks.setdefault(name, {})[r["adam"], r["muon"]] = r["psnr_db"]
+        for name, found in networks.items():
+            adam, muon = (sorted({pair[i] for pair in found}) for i in (0, 1))
+            lines += [f"| {name} | " + " | ".join(f"Muon {m:g}" for m in muon) + " |", "|---|" + "--:|" * len(muon)]
+            for a in adam:
+                cells = [f"{found[a, m]:.2f} dB" if (a, m) in found else "" for m in muon]
+                lines.append(f"| Adam {a:g} | {' | '.join(cells)} |")
+            lines.append("")
+    return "\n".join(lines)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "batches": batches_table,
     "compression": lambda: compression_table(results("compression_curves")),
@@ -120,6 +139,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "mutations": mutations_table,
     "papers": lambda: paper_tables(results("paper_tables")),
     "profile": lambda: profile_table(results("decode_speed")),
+    "rates": rates_table,
     "rounding": lambda: rounding_table(results("rounding")),
     "steps": lambda: steps_table(results("train_speed")),
     "time": lambda: time_table(results("time_to_quality")),
