@@ -6,7 +6,7 @@ import json
 import math
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -95,12 +95,13 @@ def export(
     path = Path(output)
     check_output(path, overwrite)
     checkpoint = model if isinstance(model, Checkpoint) else Checkpoint.load(Path(model))
-    checkpoint, traced, merged = merge_branches(checkpoint, trace(checkpoint.build()))
-    network = checkpoint.build()
-    rounded = network if checkpoint.rounded and not merged else _rounded(checkpoint, traced, progress)
+    network, shipped = checkpoint.build(), checkpoint.build()
+    traced, merged = merge_branches(shipped, trace(network), checkpoint.weight_bits)
+    folded = replace(checkpoint, weights=shipped.state_dict()) if merged else checkpoint
+    rounded = shipped if checkpoint.rounded and not merged else _rounded(folded, traced, progress)
     weights = quantize_weights(rounded, traced, *checkpoint.bits)
     clip = reference if reference is not None or not (check or int8) else find_source(checkpoint.source)
-    precision = _precision(checkpoint, traced, weights, clip, int8_budget_db, progress) if int8 else None
+    precision = _precision(folded, traced, weights, clip, int8_budget_db, progress) if int8 else None
     ranges = precision.ranges if precision else {}
     header, segment = _assemble(checkpoint, network, traced, weights, ranges)
     with replacing(path) as temporary:
