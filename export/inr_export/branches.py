@@ -85,7 +85,8 @@ def _noise(kernel: Tensor, bits: int) -> Tensor:
     """Power of the rounding errors of a kernel with a scale for each output."""
     rows = kernel.flatten(1)
     steps = rows.abs().amax(1) / (2 ** (bits - 1) - 1)
-    return steps.square().sum() * rows.shape[1] / 12
+    noise: Tensor = steps.square().sum() * rows.shape[1] / 12
+    return noise
 
 
 def _pairs(graph: CanonicalGraph) -> Iterable[tuple[Node, Node]]:

@@ -54,6 +54,7 @@ class Branched(VideoModel):
         self.small = conv((3, 1) if kind == "asymmetric" else (1, 1), groups=4 if kind == "groups" else 1)
         self.third = conv((3, 3), dilation=2, padding=2) if kind == "dilated" else conv((5, 5))
         self.head = nn.Conv2d(8, 12, 1)
+        self.again = nn.ModuleList([self.large, self.small] if kind == "two names" else [])
 
     @property
     def time_inputs(self):
@@ -61,7 +62,7 @@ class Branched(VideoModel):
 
     def decode(self, x):
         kind, large, small = self.config.kind, self.large(x), self.small(x)
-        if kind in ("repvgg", "bias of one", "groups", "asymmetric", "dilated"):
+        if kind in ("repvgg", "two names", "bias of one", "groups", "asymmetric", "dilated"):
             y = self.third(x) + (x + large) + small
         elif kind == "nested":
             y = (large + self.third(F.relu(x))) + (x + small)
@@ -83,6 +84,7 @@ KEPT = {
     "read twice": 3,
     "other input": 2,
     "shared": 3,
+    "two names": 1,
 }
 """Convolutions before the head that are left of three, by how a model adds them up."""
 

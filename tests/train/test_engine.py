@@ -14,14 +14,14 @@ from commands import Call
 from inr_runtime.errors import UsageError
 from inr_train import Clip, fit
 from inr_train.budget import fit_into
-from inr_train.models import MODELS, meta_model
+from inr_train.models import MODELS, build_model, config_dict, meta_model
 from inr_train.optimizers import HALF_SIDE, Muon, Together, hidden_matrices, orthogonalized
 from inr_train.options import parse_duration
 from inr_train.presets import PRESETS
 from inr_train.recipe import Recipe
-from inr_train.recipes import EDGE_RECIPE, FAST_RECIPE
+from inr_train.recipes import EDGE_RECIPE, FAST_RECIPE, NERF_RECIPE
 from inr_train.runlog import Progress
-from inr_train.speed import Speed
+from inr_train.speed import Speed, measure_speed
 from inr_train.start import Estimate
 
 MUON = dataclasses.replace(FAST_RECIPE, epochs=12, optimizer="muon", dtype="fp32", threads=1)
@@ -240,3 +240,30 @@ def test_a_time_budget_is_fitted_again_where_steps_take_less_than_was_measured(
     assert fitted.recipe["epochs"] > 2
     assert fitted.recipe["ms_per_step"] < 900
     assert fitted.report["curve"][-1]["rounded"]
+
+
+def test_sines_of_many_turns_are_not_learned_in_bf16(tiny_clip: Clip, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the recipe: SIREN with that of NeRF, which leaves the precision to a race."""
+    raced: dict[str, set[str]] = {"siren-xs": set(), "nerf-xs": set()}
+    frames = torch.from_numpy(tiny_clip.frames).permute(0, 3, 1, 2)
+    for name, tried in raced.items():
+        watched = lambda trial, frames, dtype, threads, tried=tried: tried.add(dtype) or [1.0]  # noqa: E731
+        monkeypatch.setattr("inr_train.speed._milliseconds", watched)
+        preset = PRESETS[name]
+        model = build_model(preset.family, config_dict(preset.config(24, 40, len(tiny_clip))))
+        measure_speed(model, frames, dataclasses.replace(NERF_RECIPE, threads=1), torch.device("cpu"))
+    assert raced == {"siren-xs": {"fp32"}, "nerf-xs": {"bf16", "fp32"}}
+
+
+def test_float32_is_not_tf32_while_a_model_is_fitted(tiny_clip: Clip) -> None:
+    def settings() -> tuple[str, bool]:
+        return torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+
+    inside: set[tuple[str, bool]] = set()
+    torch.set_float32_matmul_precision("high")
+    try:
+        fit(tiny_clip, "nerv-xxs", recipe=MUON, progress=lambda _: inside.add(settings()))
+        assert inside == {("highest", False)}
+        assert settings()[0] == "high"
+    finally:
+        torch.set_float32_matmul_precision("highest")

@@ -94,7 +94,7 @@ def fit(
     chosen = choose_preset(clip, preset, origin)
     goal = (quantize, sparsity, origin is not None)
     wanted = choose_recipe(clip, MODELS[chosen.family], recipe or default_recipe(chosen, origin), epochs, goal, threads)
-    with held(path), explained(place), _threads_given_back():
+    with held(path), explained(place), _settings_given_back():
         _check_outputs(path, Path(log) if log else None, overwrite, resume)
         frames = torch.from_numpy(clip.frames).permute(0, 3, 1, 2).to(place)
         if resume and path is not None:
@@ -118,12 +118,18 @@ def fit(
 
 
 @contextmanager
-def _threads_given_back() -> Iterator[None]:
-    before = torch.get_num_threads()
+def _settings_given_back() -> Iterator[None]:
+    """What PyTorch keeps for the whole process; inside, float32 is float32 on GPUs too, not TF32 with 10 bits."""
+    threads, matrices = torch.get_num_threads(), torch.get_float32_matmul_precision()
+    convolutions = torch.backends.cudnn.allow_tf32
     try:
+        torch.set_float32_matmul_precision("highest")
+        torch.backends.cudnn.allow_tf32 = False
         yield
     finally:
-        torch.set_num_threads(before)
+        torch.set_num_threads(threads)
+        torch.set_float32_matmul_precision(matrices)
+        torch.backends.cudnn.allow_tf32 = convolutions
 
 
 def _check_outputs(path: Path | None, log: Path | None, overwrite: bool, resume: bool) -> None:

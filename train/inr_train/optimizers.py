@@ -63,8 +63,8 @@ class Muon(torch.optim.Optimizer):
     """Muon with Nesterov momentum for weights of two dimensions or more, taken as (outputs, everything else).
 
     A step moves every direction by lr * sqrt(max(1, rows / columns)). weight_decay: decoupled, per unit of lr. Weights
-    of one shape are orthogonalized together; where `half` is set, large ones in bf16, which moves singular values by a
-    hundredth.
+    of one shape are orthogonalized together; where `half` is set, large ones in bf16: singular values move by a few
+    hundredths, and noise takes the place of what is smaller than bf16 can tell from nothing.
     """
 
     def __init__(

@@ -65,12 +65,13 @@ def measure_speed(
 
     frames: (T, C, H, W), on the device. traced: the model's graph, where a phase imitates integers. Slow bf16 (CPUs
     without AMX or AVX512-BF16) is found by this race, not by a list. A precision or thread count that the recipe fixes
-    is not raced.
+    is not raced, nor is bf16 where the model needs float32.
     """
     copied = copy.deepcopy(model)
     threads = recipe.threads or torch.get_num_threads()
     plain = _Trial(recipe, copied, copied, make_optimizer(copied, copied, recipe))
-    dtypes = (recipe.dtype,) if recipe.dtype else ("bf16", "fp32")
+    raced = ("fp32",) if model.needs_float32 else ("bf16", "fp32")
+    dtypes = (recipe.dtype,) if recipe.dtype else raced
     times = {dtype: _milliseconds(plain, frames, dtype, threads) for dtype in dtypes}
     dtype = min(times, key=lambda name: min(times[name]))
     chosen = times[dtype]

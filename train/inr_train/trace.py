@@ -6,6 +6,7 @@ The weights are traced as graph inputs and mapped by position: names do not surv
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
 import logging
 import math
@@ -88,9 +89,11 @@ def _export(model: VideoModel) -> onnx.ModelProto:
     device = next(iter(parameters.values())).device
     inputs = [torch.zeros(shape, device=device) for shape in model.input_shapes()]
     arguments = (*inputs, *(parameters[name].detach() for name in model.weights))
+    # A copy: the exporter leaves its own tensors in a model that has a module under two names.
+    traced = _WeightsAsInputs(copy.deepcopy(model))
     with _quiet():
         program = torch.onnx.export(
-            _WeightsAsInputs(model), arguments, dynamo=True, opset_version=OPSET, external_data=False, verbose=False
+            traced, arguments, dynamo=True, opset_version=OPSET, external_data=False, verbose=False
         )
     if program is None:
         raise GraphError("torch.onnx.export gave no graph")

@@ -61,6 +61,8 @@ class VideoModel(nn.Module):
     config_type: ClassVar[type]
     pixelwise: ClassVar[bool] = False
     """Whether the model learns from pixels drawn at random, and not from whole frames."""
+    needs_float32: ClassVar[bool] = False
+    """Whether 16-bit floats are too coarse to learn with: they are, where arguments of sines span many turns."""
     edges: ClassVar[tuple[str, ...]] = ("stem.", "head.")
     """Beginnings of the names of first and last layers: what Adam moves where Muon moves the rest."""
     role: ClassVar[str] = "frame"

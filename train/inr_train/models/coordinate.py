@@ -251,6 +251,7 @@ class Siren(CoordinateNetwork):
 
     name = "siren"
     config_type = SirenConfig
+    needs_float32 = True
 
     @property
     def precise(self) -> tuple[str, ...]:
