@@ -16,6 +16,7 @@ from inr_runtime.backends import building
 from inr_runtime.cli import StatusLine, say
 from inr_runtime.decoder import Decoder, open_video
 from inr_runtime.errors import UsageError
+from inr_runtime.lower import CPU_TARGETS
 from inr_runtime.opened import OpenFile
 
 
@@ -63,6 +64,8 @@ class Request:
             raise UsageError("--interpolate draws moments between frames; add the --fps to play at")
         if self.profile and self.backend not in ("auto", "cpu"):
             raise UsageError("--profile measures ONNX Runtime on the CPU; leave out --backend")
+        if self.profile and self.target not in ("auto", *CPU_TARGETS):
+            raise UsageError(f"--profile measures ONNX Runtime on the CPU; --target {' or '.join(CPU_TARGETS)}")
         if self.profile and self.size:
             raise UsageError("--profile measures the file's own size; leave out --size")
         if self.fps and (self.info or self.benchmark or self.profile or self.reference):

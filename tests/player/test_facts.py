@@ -169,3 +169,6 @@ def test_profile_says_where_the_time_goes(tiny_nvb: Path) -> None:
     text = inr_play(tiny_nvb, "--profile").stdout.decode()
     assert "of it convolutions" in text
     assert inr_play(tiny_nvb, "--profile", "--benchmark").returncode == 2
+    elsewhere = inr_play(tiny_nvb, "--profile", "--target", "openvino-int8")
+    assert elsewhere.returncode == 2
+    assert b"--target cpu-fp32 or cpu-int8" in elsewhere.stderr or b"--target cpu-int8 or cpu-fp32" in elsewhere.stderr

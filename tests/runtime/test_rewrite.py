@@ -134,6 +134,15 @@ def test_each_pass_alone_changes_the_graph_and_no_integer(one_pass: Pass, monkey
     np.testing.assert_array_equal(plain, changed)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_channels_last_alone_changes_no_integer(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is left when no pass runs: maps lie channels last, and functions are operators on bytes."""
+    monkeypatch.setattr(rewrite, "PASSES", ())
+    for order, early in (("CRD", True), ("DCR", False)):
+        plain, emitted = pictures(upscaling(kind, order, 2, 3, 4, "linear", early), 2)
+        np.testing.assert_array_equal(plain, emitted)
+
+
 def test_a_pass_that_finds_nothing_gives_the_same_program_back() -> None:
     graph = upscaling("Relu", "DCR", 2, 3, 16, "linear", True)
     done = rewrite.rewrite(program_of(graph))

@@ -26,7 +26,8 @@ from inr_train.recipes import EDGE_RECIPE
 class Point:
     """recipe: `paper` (the preset's own; for Edge, which has no paper, NeRV's) or `ours` (that of the edge presets).
 
-    rate: times the recipe's learning rates. change: what differs in the network, in words and as fields of its config.
+    rate: times the recipe's learning rates. change: what else differs, in words and as fields of the network's config
+    and of the recipe.
     """
 
     preset: str
@@ -35,6 +36,7 @@ class Point:
     bits: int = 8
     change: str = ""
     config: Mapping[str, Any] = field(default_factory=dict)
+    fields: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -49,6 +51,8 @@ class Point:
         return ", ".join(filter(None, (self.recipe + rate, bits, self.change)))
 
 
+OWN = "rates of its own"
+"""The best pair that `tests.bench.rates` found."""
 POINTS = (
     Point("edge-5", "ours"),
     Point("edge-10", "ours"),
@@ -59,6 +63,7 @@ POINTS = (
     Point("nerv-s", "ours"),
     Point("nerv-s", "ours", bits=6),
     Point("nerv-s", "ours", bits=5),
+    Point("nerv-s", "ours", bits=6, change=OWN, fields={"learning_rate": 2.5e-3, "muon_rate": 3.2e-2}),
     Point("hnerv-0.35m", "paper"),
     Point("hnerv-0.35m", "ours"),
     Point("hnerv-0.35m", "ours", change="conditional", config={"activation": "sine", "time_width": 32}),
@@ -119,7 +124,7 @@ def _recipe(point: Point) -> Recipe:
     own = PRESETS["nerv-s"].recipe if preset.family == "edge" else preset.recipe
     recipe = EDGE_RECIPE if point.recipe == "ours" else own
     rates = {k: getattr(recipe, k) * point.rate for k in ("learning_rate", "muon_rate")}
-    return replace(recipe, weight_bits=point.bits, **rates)
+    return replace(recipe, weight_bits=point.bits, **rates | point.fields)
 
 
 def _kmac(name: str, config: Any, clip: Clip) -> float:
