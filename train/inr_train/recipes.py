@@ -30,6 +30,9 @@ EDGE_RECIPE = replace(
 round. Weights are rounded at the end (`compensation.py`), which loses less than a
 tail that imitates integers, and leaves all steps to the fit."""
 
+MUON_RECIPE = replace(EDGE_RECIPE, name="muon", learning_rate=2.5e-3, muon_rate=3.2e-2)
+"""The same with the rates that networks without an Edge's bends want (`tests.bench.rates`)."""
+
 NERV_RECIPE = Recipe(
     "nerv",
     epochs=300,
@@ -90,5 +93,15 @@ NERF_RECIPE = replace(SIREN_RECIPE, name="nerf", learning_rate=1e-2, dtype="")
 """The same for ReLU and encoded coordinates, which bear a higher rate and 16-bit floats."""
 
 RECIPES = {
-    r.name: r for r in (EDGE_RECIPE, FAST_RECIPE, NERV_RECIPE, HNERV_RECIPE, HINERV_RECIPE, SIREN_RECIPE, NERF_RECIPE)
+    r.name: r
+    for r in (
+        EDGE_RECIPE,
+        MUON_RECIPE,
+        FAST_RECIPE,
+        NERV_RECIPE,
+        HNERV_RECIPE,
+        HINERV_RECIPE,
+        SIREN_RECIPE,
+        NERF_RECIPE,
+    )
 }

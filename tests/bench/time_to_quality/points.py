@@ -19,15 +19,14 @@ from inr_train import Clip, fit
 from inr_train.models import build_model, config_dict, count_macs
 from inr_train.presets import PRESETS
 from inr_train.recipe import Recipe
-from inr_train.recipes import EDGE_RECIPE
+from inr_train.recipes import EDGE_RECIPE, MUON_RECIPE, NERV_RECIPE
 
 
 @dataclass(frozen=True)
 class Point:
-    """recipe: `paper` (the preset's own; for Edge, which has no paper, NeRV's) or `ours` (that of the edge presets).
+    """recipe: `paper` (the preset's own; for Edge, which has no paper, NeRV's) or `ours` (`edge`, for others `muon`).
 
-    rate: times the recipe's learning rates. change: what else differs, in words and as fields of the network's config
-    and of the recipe.
+    rate: times the recipe's learning rates. change: what differs in the network, in words and as fields of its config.
     """
 
     preset: str
@@ -36,7 +35,6 @@ class Point:
     bits: int = 8
     change: str = ""
     config: Mapping[str, Any] = field(default_factory=dict)
-    fields: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -51,8 +49,6 @@ class Point:
         return ", ".join(filter(None, (self.recipe + rate, bits, self.change)))
 
 
-OWN = "rates of its own"
-"""The best pair that `tests.bench.rates` found."""
 POINTS = (
     Point("edge-5", "ours"),
     Point("edge-10", "ours"),
@@ -63,7 +59,6 @@ POINTS = (
     Point("nerv-s", "ours"),
     Point("nerv-s", "ours", bits=6),
     Point("nerv-s", "ours", bits=5),
-    Point("nerv-s", "ours", bits=6, change=OWN, fields={"learning_rate": 2.5e-3, "muon_rate": 3.2e-2}),
     Point("hnerv-0.35m", "paper"),
     Point("hnerv-0.35m", "ours"),
     Point("hnerv-0.35m", "ours", change="conditional", config={"activation": "sine", "time_width": 32}),
@@ -121,10 +116,11 @@ def measured(point: Point, clip: Clip, minutes: float, seed: int, work: Path, gi
 
 def _recipe(point: Point) -> Recipe:
     preset = PRESETS[point.preset]
-    own = PRESETS["nerv-s"].recipe if preset.family == "edge" else preset.recipe
-    recipe = EDGE_RECIPE if point.recipe == "ours" else own
+    is_edge = preset.family == "edge"
+    paper, ours = (NERV_RECIPE, EDGE_RECIPE) if is_edge else (preset.recipe, MUON_RECIPE)
+    recipe = ours if point.recipe == "ours" else paper
     rates = {k: getattr(recipe, k) * point.rate for k in ("learning_rate", "muon_rate")}
-    return replace(recipe, weight_bits=point.bits, **rates | point.fields)
+    return replace(recipe, weight_bits=point.bits, **rates)
 
 
 def _kmac(name: str, config: Any, clip: Clip) -> float:
