@@ -26,6 +26,10 @@ COLUMNS = (
     ("open", "open_ms", "{:.0f} ms", 1.0),
     ("memory", "peak_memory_bytes", "{:.0f} MB", 1e-6),
 )
+MARKS = {"cpu": "o", "openvino": "D", "cuda": "s", "tensorrt": "P", "ffmpeg": "*"}
+"""Of engines in the figure; PyTorch has crosses."""
+SHADES = {"int8": "tab:blue", "bf16": "tab:orange", "fp16": "tab:orange", "fp32": "tab:green"}
+TICKS = (0.3, 1, 3, 10, 30, 100, 300)
 NAMES = {"cpu": "ONNX Runtime", "openvino": "OpenVINO", "ffmpeg": "ffmpeg"}
 
 
@@ -123,20 +127,27 @@ def _figure(row: dict[str, Any], column: tuple[str, str, str, float]) -> str:
 
 
 def draw(rows: Rows, folder: Path) -> None:
-    """Write fps.png: a group of bars for each model."""
+    """Write fps.png: a line for each model, a mark for each way to decode it."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
     models = list(dict.fromkeys(r["model"] for r in rows))
-    figure, axes = plt.subplots(1, len(models), figsize=(2.6 * len(models), 3.6), layout="constrained", squeeze=False)
-    for axis, model in zip(axes[0], models, strict=True):
-        chosen = [r for r in rows if r["model"] == model]
-        names = [f"{NAMES.get(r['engine'], r['engine'])} {r['precision']}" for r in chosen]
-        colours = ["0.6" if r["engine"].startswith("torch") else "tab:blue" for r in chosen]
-        axis.bar(range(len(chosen)), [r["fps"] for r in chosen], color=colours)
-        axis.set_xticks(range(len(chosen)), names, rotation=90, fontsize=6)
-        axis.set(title=model, ylabel="frames per second, end to end" if model == models[0] else "")
+    ways = list(dict.fromkeys((r["engine"], r["precision"]) for r in rows))
+    figure, axis = plt.subplots(figsize=(10, 0.45 * len(models) + 1.6), layout="constrained")
+    for engine, precision in ways:
+        chosen = [r for r in rows if (r["engine"], r["precision"]) == (engine, precision)]
+        places = [models.index(r["model"]) for r in chosen]
+        marker, colour = MARKS.get(engine, "x"), SHADES.get(precision, "0.5")
+        label = f"{NAMES.get(engine, engine)}, {precision}"
+        axis.plot([r["fps"] for r in chosen], places, marker, color=colour, ms=8, alpha=0.8, label=label)
+    axis.axvline(25, color="0.6", lw=0.8, ls="--")
+    axis.set(xscale="log", xlabel="frames per second from opening the file to its last frame (line: 25)")
+    axis.set_xticks(TICKS, [f"{x:g}" for x in TICKS])
+    axis.set_yticks(range(len(models)), models)
+    axis.invert_yaxis()
+    axis.grid(alpha=0.3)
+    figure.legend(fontsize=8, loc="outside right upper")
     figure.savefig(folder / "fps.png", dpi=110)
     plt.close(figure)

@@ -13,6 +13,7 @@ HEADINGS = (
     "PSNR",
     "against the preset",
     "lost in int8",
+    "bytes",
     "parameters",
     "kMAC a pixel",
     "processor time of a step",
@@ -44,7 +45,7 @@ def _of_a_clip(every: Iterable[Mapping[str, Any]]) -> list[str]:
     for r in every:
         groups.setdefault(r["model"], []).append(r)
     base = mean_of(next(iter(groups.values())), "psnr_db")
-    lines = [line_of(HEADINGS), "|---|---|--:|--:|--:|--:|--:|--:|"]
+    lines = [line_of(HEADINGS), "|---|---|--:|--:|--:|--:|--:|--:|--:|"]
     for name, rows in groups.items():
         quality = mean_of(rows, "psnr_db")
         cells = [
@@ -53,6 +54,7 @@ def _of_a_clip(every: Iterable[Mapping[str, Any]]) -> list[str]:
             f"{quality:.2f} dB",
             f"{quality - base:+.2f} dB" if rows[0]["group"] else "",
             _lost(rows),
+            f"{mean_of(rows, 'bytes'):,.0f}" if "bytes" in rows[0] else "",
             f"{rows[0]['parameters']:,}",
             f"{rows[0]['kmac_per_pixel']:.1f}",
             f"{mean_of(rows, 'step_cpu_ms'):.0f} ms",

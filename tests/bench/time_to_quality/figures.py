@@ -16,11 +16,13 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
 Rows = Sequence[dict[str, Any]]
+ENOUGH = 6
+"""Models to be worth a comparison of work and bytes."""
 COLORS = colormaps["tab20"].colors  # type: ignore[attr-defined]
 
 
 def draw(rows: Rows, folder: Path) -> None:
-    """Write time.png, and work.png of the longest time that every model has."""
+    """Write time.png, and work.png of the longest time that `ENOUGH` models have."""
     figure, axes = plt.subplots(figsize=(9, 4.5), layout="constrained")
     for color, ((model, recipe), chosen) in zip(COLORS, _grouped(rows).items(), strict=False):
         times = sorted({r["minutes"] for r in chosen})
@@ -35,13 +37,13 @@ def draw(rows: Rows, folder: Path) -> None:
 
 
 def _draw_work(rows: Rows, folder: Path) -> None:
-    common = set.intersection(*({r["minutes"] for r in chosen} for chosen in _grouped(rows).values()))
-    if not common:
-        return
-    minutes = max(common)
+    models = {t: {r["model"] for r in rows if r["minutes"] == t} for t in {r["minutes"] for r in rows}}
+    minutes = max((t for t, found in models.items() if len(found) >= ENOUGH), default=max(models))
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4), layout="constrained", sharey=True)
     for color, ((model, recipe), chosen) in zip(COLORS, _grouped(rows).items(), strict=False):
         here = [r for r in chosen if r["minutes"] == minutes]
+        if not here:
+            continue
         quality = statistics.mean(r["psnr_db"] for r in here)
         left.plot([here[0]["kmac_per_pixel"]], [quality], _mark(recipe), color=color, label=f"{model}, {recipe}")
         right.plot([statistics.mean(r["bytes"] for r in here) / 1e3], [quality], _mark(recipe), color=color)

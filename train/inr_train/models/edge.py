@@ -48,7 +48,7 @@ class Square(nn.Module):
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {**NERV_ACTIVATIONS, "square": Square}
 BLOCKS = ("dense", "depthwise")
 GRID_DEVIATION = 0.01
-"""Of new grids: small, so that what is drawn comes from learning. A deviation of 1 cost 4 dB after 12 epochs."""
+"""Of new grids: small, so that what is drawn comes from learning."""
 HEAD_DEVIATION = 0.02
 NOISE = 0.5
 """Deviation of a new 3x3 convolution's weights around the identity, as a share of 1 / sqrt(inputs)."""
