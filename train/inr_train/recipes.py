@@ -31,7 +31,7 @@ round. Weights are rounded at the end (`compensation.py`), which loses less than
 tail that imitates integers, and leaves all steps to the fit."""
 
 MUON_RECIPE = replace(EDGE_RECIPE, name="muon", learning_rate=2.5e-3, muon_rate=3.2e-2)
-"""The same with the rates that networks without an Edge's bends want (`tests.bench.rates`)."""
+"""The same with the rates that NeRV and HNeRV want (`tests.bench.rates`); HiNeRV wants those of `edge`."""
 
 NERV_RECIPE = Recipe(
     "nerv",

@@ -68,8 +68,8 @@ def main(
             "bits, as those of files are, which costs 0.01 dB at 34 dB). psnr_db: the file as played, "
             "integer weights and float activations, all frames; psnr_int8_db: with integer activations, but of layers "
             "that the exporter keeps in float. bytes: the file without optional text. recipe: the "
-            "paper's with its own learning rate or a multiple of it (edge: NeRV's), or ours: `edge` for edge presets, "
-            "`muon` for others, both with rates chosen on this clip."
+            "paper's with its own learning rate or a multiple of it (edge: NeRV's), or ours, `edge` or `muon`, "
+            "which differ in learning rates: whichever is better for the network after a few passes over this clip."
         )
         path = write_results("time_to_quality", protocol, rows)
         draw(rows, path.parent)

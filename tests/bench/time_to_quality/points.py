@@ -24,7 +24,7 @@ from inr_train.recipes import EDGE_RECIPE, MUON_RECIPE, NERV_RECIPE
 
 @dataclass(frozen=True)
 class Point:
-    """recipe: `paper` (the preset's own; for Edge, which has no paper, NeRV's) or `ours` (`edge`, for others `muon`).
+    """recipe: `paper` (the preset's own; for Edge, which has no paper, NeRV's) or `ours` (see `OURS`).
 
     rate: times the recipe's learning rates. change: what differs in the network, in words and as fields of its config.
     """
@@ -68,6 +68,8 @@ POINTS = (
     Point("hinerv-bunny-b-xxs", "ours"),
 )
 """Each architecture with both recipes."""
+OURS = {"edge": EDGE_RECIPE, "hinerv": EDGE_RECIPE, "nerv": MUON_RECIPE, "hnerv": MUON_RECIPE}
+"""By family: the same but for learning rates, with those that `tests.bench.rates` found better."""
 INT8 = ("edge", "nerv")
 """Families of which all activations run on integers too."""
 
@@ -116,9 +118,8 @@ def measured(point: Point, clip: Clip, minutes: float, seed: int, work: Path, gi
 
 def _recipe(point: Point) -> Recipe:
     preset = PRESETS[point.preset]
-    is_edge = preset.family == "edge"
-    paper, ours = (NERV_RECIPE, EDGE_RECIPE) if is_edge else (preset.recipe, MUON_RECIPE)
-    recipe = ours if point.recipe == "ours" else paper
+    paper = NERV_RECIPE if preset.family == "edge" else preset.recipe
+    recipe = OURS[preset.family] if point.recipe == "ours" else paper
     rates = {k: getattr(recipe, k) * point.rate for k in ("learning_rate", "muon_rate")}
     return replace(recipe, weight_bits=point.bits, **rates)
 
