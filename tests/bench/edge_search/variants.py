@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from inr_train.recipe import Phase
+
 
 @dataclass(frozen=True)
 class Variant:
@@ -17,6 +19,7 @@ class Variant:
     recipe: Mapping[str, Any] = field(default_factory=dict)
 
 
+IMITATING = (Phase("fit", 0.88), Phase("float reference", 0.12, branch=True), Phase("int8", 0.12, quantize="int8"))
 VARIANTS = (
     Variant("", "edge-10"),
     Variant("activation", "SiLU within limits", {"activation": "bounded_silu"}),
@@ -53,6 +56,7 @@ VARIANTS = (
     Variant("integers", "nothing limited, no decay", {"limited": False}, {"weight_decay": 0.0}),
     Variant("integers", "twice the decay", recipe={"weight_decay": 0.1}),
     Variant("integers", "six times the decay", recipe={"weight_decay": 0.3}),
+    Variant("integers", "the last 12 % of the steps imitate integers", recipe={"phases": IMITATING}),
     Variant("training", "biases at half the rate", recipe={"learning_rate": 5e-3, "grid_rate": 6.0}),
     Variant("training", "grids at the rate of the rest", recipe={"grid_rate": 1.0}),
     Variant("training", "beta2 of 0.999 for Adam", recipe={"betas": (0.9, 0.999)}),
