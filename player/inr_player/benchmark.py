@@ -25,7 +25,8 @@ class Benchmark:
     """What `inr-play --benchmark --json` prints.
 
     fps: frames over the wall clock from opening the file to the last frame in RGB: reading, entropy decoding, engine,
-    network, colour. fps_network, ms_p50, ms_p99: waiting for single frames, without the first `WARM_UP` and those that
+    network, colour. fps_network, ms_p50, ms_p99: waiting for single frames (`inr-play` draws several of
+    a small network at once), without the first `WARM_UP` and those that
     open a segment; the next segment is made ready meanwhile. first_frame_ms: from the call to the first picture.
     open_ms: its part before any frame was asked for. peak_memory_bytes: of the process, null where the system does not
     tell.
@@ -92,7 +93,7 @@ def benchmark(
 
 def _decode(decoder: Decoder, frames: range, progress: Callable[[int, int], None] | None) -> list[float]:
     """Decode all; the seconds that each frame took."""
-    seconds, pictures = [], decoder.frames(frames.start, frames.stop)
+    seconds, pictures = [], decoder.frames(frames.start, frames.stop, single=True)
     for done in range(1, len(frames) + 1):
         before = perf_counter()
         next(pictures)

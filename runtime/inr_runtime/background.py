@@ -26,6 +26,11 @@ class Background(Generic[T]):
         except BaseException as error:
             self._error = error
 
+    @property
+    def done(self) -> bool:
+        """Whether the call has ended, well or not."""
+        return not self._thread.is_alive()
+
     def result(self) -> T:
         """What the call returned; raises what it raised."""
         self._thread.join()

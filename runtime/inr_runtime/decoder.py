@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import json
+import logging
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -12,13 +13,15 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
-from inr_runtime.errors import BackendError, UsageError
+from inr_runtime.errors import BackendError, InrError, UsageError
 from inr_runtime.format import NvbReader
 from inr_runtime.frame import Frame
 from inr_runtime.info import VideoInfo
 from inr_runtime.limits import DEFAULT_LIMITS, Limits
+from inr_runtime.lower import lower
 from inr_runtime.opened import OpenFile
 from inr_runtime.segment import make_thumbnail
+from inr_runtime.several import ALIKE, Several, frames_at_once
 from inr_runtime.tiles import draw_picture, feed_at
 
 THUMBNAIL_TOLERANCE = 12.0
@@ -64,6 +67,8 @@ class Decoder(OpenFile):
         self, reader: NvbReader, backend: str, target: str, threads: int, size: tuple[int, int] | None = None
     ) -> None:
         self._info = reader.header.info if size is None else _resized(reader, size)
+        self._several: tuple[tuple[int, str], Several] | None = None
+        self._always_single = False
         super().__init__(reader, backend, target, threads)
 
     def __enter__(self) -> Decoder:
@@ -104,16 +109,20 @@ class Decoder(OpenFile):
         index %= count
         return Frame(index, self.info.time_of(index), self._decode(float(index)), self.info.matrix_used)
 
-    def frames(self, start: int = 0, stop: int | None = None) -> Iterator[Frame]:
+    def frames(self, start: int = 0, stop: int | None = None, *, single: bool = False) -> Iterator[Frame]:
         """Frames from `start` up to but not including `stop` (default: the end), decoded as they are asked for.
 
-        While one segment is decoded, the next is made ready in the background.
+        While one segment is decoded, the next is made ready in the background. Small networks draw several frames at
+        once where many follow (`several.py`), never so with `single`, for those who time each.
         """
         indices = range(*slice(start, stop).indices(len(self)))
-        for index in indices:
-            frame = self.frame(index)
+        index = indices.start
+        while index < indices.stop:
+            decoded = self._decode_some(index, indices.stop, single)
             self._prepare_next(indices.stop)
-            yield frame
+            for pixels in decoded:
+                yield Frame(index, self.info.time_of(index), pixels, self.info.matrix_used)
+                index += 1
 
     def moments(self, times: Iterable[float], end: float, *, interpolate: bool = False) -> Iterator[Frame]:
         """What `at` gives for seconds in order, none after `end`, numbered from 0, decoded as they are asked for.
@@ -156,9 +165,64 @@ class Decoder(OpenFile):
         step = info.pts[before + 1] - info.pts[before]
         return before + min(max((ticks - info.pts[before]) / step, 0.0), 1.0)
 
-    def _decode(self, position: float) -> NDArray[np.uint8]:
+    def _decode_some(self, index: int, stop: int, single: bool) -> list[NDArray[np.uint8]]:
+        """Frame `index`, and those behind it that the same run draws, none from `stop` on."""
+        self._open_segment_of(index)
+        segment = self._segment
+        following = min(stop, segment.first_frame + segment.frame_count) - index
+        several = None if single else self._several_of(following)
+        if several is not None and several.ready and following >= several.count:
+            try:
+                with self._reader.naming():
+                    return self._draw_several(several, index - segment.first_frame)
+            except InrError as error:
+                logging.getLogger("inr").warning("single frames from here on: %s", error)
+                self._always_single = True
+        return [self._decode(float(index))]
+
+    def _draw_several(self, several: Several, first: int) -> list[NDArray[np.uint8]]:
+        frames = several.draw(self._graph, self._segment.time_tensors, first)
+        if not several.trusted:
+            alone = self._draw(float(first + several.count - 1), (self.info.width, self.info.height))
+            several.trusted = float(np.abs(frames[-1].astype(np.int16) - alone).mean()) <= ALIKE
+            if not several.trusted:
+                raise BackendError("frames that are drawn several at once differ from single ones")
+        return frames
+
+    def _several_of(self, following: int) -> Several | None:
+        """The engine for several frames of the open segment; None where single ones are as good."""
+        header, segment, target = self._reader.header, self._segment, self._targets[0]
+        key = self._number, target.name
+        if self._always_single:
+            return None
+        if self._several is None or self._several[0] != key:
+            count = frames_at_once(self._graph, target, following)
+            if count == 1:
+                return None
+            self._close_several()
+            graph, ranges = self._graph, header.ranges.get(segment.graph)
+            engine = lambda: self._open_backend(lower(graph, segment.weights, target, ranges, count))  # noqa: E731
+            self._several = key, Several(count, engine)
+        return self._several[1]
+
+    def _close_several(self) -> None:
+        several, self._several = self._several, None
+        if several is not None:
+            several[1].close()
+
+    def close(self) -> None:
+        """Close the engine and the file; decoding is an error afterwards."""
+        try:
+            self._close_several()
+        finally:
+            super().close()
+
+    def _open_segment_of(self, position: float) -> None:
         self._require_engine()
         self._open_segment(bisect.bisect_right(self._starts, position) - 1)
+
+    def _decode(self, position: float) -> NDArray[np.uint8]:
+        self._open_segment_of(position)
         return self._draw(position - self._segment.first_frame, (self.info.width, self.info.height))
 
     def _draw(self, t: float, size: tuple[int, int]) -> NDArray[np.uint8]:

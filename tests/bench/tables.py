@@ -98,12 +98,15 @@ def batches_table() -> str:
             groups.setdefault((r["model"], r["size"], r["engine"]), {})[r["batch"]] = r
         batches = sorted({b for found in groups.values() for b in found})
         lines += [f"{record['hardware']}, commit {record['commit']}, {record['date']}: {record['protocol']}", ""]
-        lines += ["| model | size | engine | " + " | ".join(f"{b} in a run" for b in batches) + " | pays after |"]
-        lines += ["|---|---|---|" + "--:|" * (len(batches) + 1)]
+        lines += [
+            "| model | size | engine | " + " | ".join(f"{b} in a run" for b in batches) + " | pays after | played |"
+        ]
+        lines += ["|---|---|---|" + "--:|" * (len(batches) + 2)]
         for names, found in groups.items():
             cells = [f"{found[b]['ms_per_frame']:.2f} ms ({found[b]['ratio']:.2f}x)" for b in batches]
             pays = [r["frames_to_pay"] for r in found.values() if r["frames_to_pay"]]
             cells.append(f"{min(pays):,.0f} frames" if pays else "never")
+            cells.append(f"{found[batches[0]]['played_ratio']:.2f}x")
             lines.append(f"| {' | '.join((*names, *cells))} |")
         lines.append("")
     return "\n".join(lines)

@@ -21,20 +21,25 @@ from tests.bench.decode_speed.files import Case, make_file
 from tests.bench.record import write_results
 
 from inr_player.benchmark import available_cores
+from inr_runtime import open_video
 from inr_runtime.backends import look_for, open_backend
 from inr_runtime.format import NvbReader
 from inr_runtime.lower import TARGETS, lower
 from inr_runtime.media import parse_size
 from inr_runtime.segment import Segment
+from inr_runtime.several import frames_at_once
 
 BATCHES = (1, 2, 4, 8)
 ROUNDS = 4
+FRAMES, PLAYS = 3000, 3
 PROTOCOL = (
     "Files with random weights, all in int8; {threads} thread(s). ms_per_frame: of a run of the network with so many "
     "frames, sampling and colour inside, divided by them; the median of all runs of about {seconds:g} s in {rounds} "
     "rounds, in which batches take turns. ratio: against single frames of the same engine. open_ms: lowering the graph "
     "for so many frames and opening it, once for every segment. frames_to_pay: after which a second engine for so many "
-    "frames, beside that for single ones, has saved what opening it took."
+    "frames, beside that for single ones, has saved what opening it took. played_ratio: from opening a file of "
+    "{frames} frames to its last frame, how many times as fast as with single frames, as `Decoder.frames` does it; "
+    "1 where it draws single ones; the median of {plays} pairs."
 )
 
 
@@ -52,14 +57,16 @@ def main(presets: Sequence[str], sizes: Sequence[str], threads: int, seconds: fl
     for preset in presets:
         for size in sizes:
             with tempfile.TemporaryDirectory() as folder:
-                _, video = make_file(Case(preset, parse_size(size)), Path(folder))
+                _, video = make_file(Case(preset, parse_size(size), FRAMES), Path(folder))
                 for target in targets:
                     found = measured(video, target, threads, seconds)
                     same = {"model": preset, "size": size, "engine": target, "threads": threads}
+                    same["played_ratio"] = played(video, target, threads)
                     rows += [same | row for row in found]
                     print(preset, size, target, {r["batch"]: round(r["ms_per_frame"], 2) for r in found}, flush=True)
     if record:
-        print(write_results("batches", PROTOCOL.format(threads=threads, seconds=seconds, rounds=ROUNDS), rows))
+        words = {"threads": threads, "seconds": seconds, "rounds": ROUNDS, "frames": FRAMES, "plays": PLAYS}
+        print(write_results("batches", PROTOCOL.format(**words), rows))
 
 
 def measured(video: Path, target: str, threads: int, seconds: float) -> list[dict[str, Any]]:
@@ -90,6 +97,24 @@ def measured(video: Path, target: str, threads: int, seconds: float) -> list[dic
         | {"frames_to_pay": opening[batch] / (ms[1] - ms[batch]) if ms[batch] < ms[1] else None}
         for batch in BATCHES
     ]
+
+
+def played(video: Path, target: str, threads: int) -> float:
+    """How many times as fast the whole file is with several frames in a run where `Decoder.frames` wants that."""
+    with NvbReader(video) as reader:
+        if frames_at_once(reader.header.graphs[0], TARGETS[target], FRAMES) == 1:
+            return 1.0
+    ratios = []
+    for _ in range(PLAYS):
+        seconds = []
+        for single in (True, False):
+            begin = perf_counter()
+            with open_video(video, target=target, threads=threads) as decoder:
+                for _frame in decoder.frames(single=single):
+                    pass
+            seconds.append(perf_counter() - begin)
+        ratios.append(seconds[0] / seconds[1])
+    return statistics.median(ratios)
 
 
 def sampled(segment: Segment, batch: int) -> dict[str, Any]:

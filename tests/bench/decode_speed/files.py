@@ -26,10 +26,11 @@ BITS = (8, 10)
 
 @dataclass(frozen=True)
 class Case:
-    """A preset at a frame size (width, height)."""
+    """A preset at a frame size (width, height), and the frames of a clip."""
 
     preset: str
     size: tuple[int, int] = (1280, 720)
+    frames: int = FRAMES
 
 
 CASES = (
@@ -54,8 +55,8 @@ def make_file(case: Case, folder: Path, trained: Path | None = None) -> tuple[Pa
         folder.mkdir(parents=True, exist_ok=True)
         checkpoint = Checkpoint.load(trained) if trained else random_checkpoint(case)
         found = (checkpoint.info.width, checkpoint.info.height, checkpoint.info.frame_count)
-        if found != (*case.size, FRAMES) or checkpoint.report.get("preset", case.preset) != case.preset:
-            raise UsageError(f"{trained} is not {case.preset} of {FRAMES} frames of {case.size[0]}x{case.size[1]}")
+        if found != (*case.size, case.frames) or checkpoint.report.get("preset", case.preset) != case.preset:
+            raise UsageError(f"{trained} is not {case.preset} of {case.frames} frames of {case.size[0]}x{case.size[1]}")
         if not trained:
             checkpoint.save(model)
         export(checkpoint, video, check=False, int8_budget_db=float("inf"), overwrite=True)
@@ -66,14 +67,14 @@ def random_checkpoint(case: Case) -> Checkpoint:
     """Weights as they are before training, with activation ranges of two frames."""
     torch.manual_seed(0)
     preset, (width, height) = PRESETS[case.preset], case.size
-    config = preset.config(height, width, FRAMES)
+    config = preset.config(height, width, case.frames)
     network: VideoModel = build_model(preset.family, config_dict(config)).eval()
     traced = trace(network)
-    ranges = ranges_over(network, traced, BITS, [0.0, FRAMES // 2])
+    ranges = ranges_over(network, traced, BITS, [0.0, case.frames // 2])
     return Checkpoint(
         model=preset.family,
         config=config_dict(config),
-        info=VideoInfo(width, height, FRAMES, Fraction(24)),
+        info=VideoInfo(width, height, case.frames, Fraction(24)),
         weights=network.state_dict(),
         ranges=ranges,
         graph_digest=traced.graph.digest.hex(),
