@@ -22,7 +22,7 @@ FRAMES = {"cpu-int8": 4, "openvino-int8": 8}
 """In a run, by target. Integers are the same however many frames there are; floats may be added up in another order."""
 MOST_MACS = 1 << 30
 """Of a frame: larger ones keep the cores busy by themselves, and more of them at once no longer fit in the caches."""
-LEAST_FRAMES = 1000
+LEAST_FRAMES = 300
 """That must follow."""
 ALIKE = 0.5
 """Mean difference, in code values, of a frame from what a run of its own draws."""
