@@ -211,7 +211,7 @@ def test_the_commands_prune_quantize_and_fine_tune(tiny_clip: Clip, tmp_path: Pa
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (("--recipe", "magic"), "neither one of edge, fast"),
+        (("--recipe", "magic"), "neither one of edge, muon, fast"),
         (("--prune-power", "9"), "power of pruning"),
         (("--prune", "1.5"), "1.5"),
         (("--from", "nothing.pt"), "no such file"),

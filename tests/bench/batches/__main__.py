@@ -57,7 +57,7 @@ def main(presets: Sequence[str], sizes: Sequence[str], threads: int, seconds: fl
     for preset in presets:
         for size in sizes:
             with tempfile.TemporaryDirectory() as folder:
-                _, video = make_file(Case(preset, parse_size(size), FRAMES), Path(folder))
+                _, video = make_file(Case(preset, parse_size(size)), Path(folder), frames=FRAMES)
                 for target in targets:
                     found = measured(video, target, threads, seconds)
                     same = {"model": preset, "size": size, "engine": target, "threads": threads}

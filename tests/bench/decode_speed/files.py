@@ -26,11 +26,10 @@ BITS = (8, 10)
 
 @dataclass(frozen=True)
 class Case:
-    """A preset at a frame size (width, height), and the frames of a clip."""
+    """A preset at a frame size (width, height)."""
 
     preset: str
     size: tuple[int, int] = (1280, 720)
-    frames: int = FRAMES
 
 
 CASES = (
@@ -45,36 +44,38 @@ CASES = (
 )
 
 
-def make_file(case: Case, folder: Path, trained: Path | None = None) -> tuple[Path, Path]:
+def make_file(case: Case, folder: Path, trained: Path | None = None, frames: int = 0) -> tuple[Path, Path]:
     """The checkpoint and the .nvb file of a preset, all in int8; made once for a folder.
 
-    trained: the model.pt to take. Raises `UsageError` where that has another size or preset.
+    trained: the model.pt to take. frames: of the clip, 0 are `FRAMES`. Raises `UsageError` where a trained model has
+    another size or preset.
     """
     model, video = trained or folder / f"{case.preset}.pt", folder / f"{case.preset}{'-trained' * bool(trained)}.nvb"
+    frames = frames or FRAMES
     if trained or not (model.exists() and video.exists()):
         folder.mkdir(parents=True, exist_ok=True)
-        checkpoint = Checkpoint.load(trained) if trained else random_checkpoint(case)
+        checkpoint = Checkpoint.load(trained) if trained else random_checkpoint(case, frames)
         found = (checkpoint.info.width, checkpoint.info.height, checkpoint.info.frame_count)
-        if found != (*case.size, case.frames) or checkpoint.report.get("preset", case.preset) != case.preset:
-            raise UsageError(f"{trained} is not {case.preset} of {case.frames} frames of {case.size[0]}x{case.size[1]}")
+        if found != (*case.size, frames) or checkpoint.report.get("preset", case.preset) != case.preset:
+            raise UsageError(f"{trained} is not {case.preset} of {frames} frames of {case.size[0]}x{case.size[1]}")
         if not trained:
             checkpoint.save(model)
         export(checkpoint, video, check=False, int8_budget_db=float("inf"), overwrite=True)
     return model, video
 
 
-def random_checkpoint(case: Case) -> Checkpoint:
+def random_checkpoint(case: Case, frames: int) -> Checkpoint:
     """Weights as they are before training, with activation ranges of two frames."""
     torch.manual_seed(0)
     preset, (width, height) = PRESETS[case.preset], case.size
-    config = preset.config(height, width, case.frames)
+    config = preset.config(height, width, frames)
     network: VideoModel = build_model(preset.family, config_dict(config)).eval()
     traced = trace(network)
-    ranges = ranges_over(network, traced, BITS, [0.0, case.frames // 2])
+    ranges = ranges_over(network, traced, BITS, [0.0, frames // 2])
     return Checkpoint(
         model=preset.family,
         config=config_dict(config),
-        info=VideoInfo(width, height, case.frames, Fraction(24)),
+        info=VideoInfo(width, height, frames, Fraction(24)),
         weights=network.state_dict(),
         ranges=ranges,
         graph_digest=traced.graph.digest.hex(),
