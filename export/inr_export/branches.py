@@ -25,7 +25,7 @@ from inr_train.trace import Trace
 
 MOST_NOISE, LITTLE_NOISE = 2.0, 1 / 4000
 """Power of the rounding errors of a sum of kernels: at most so many times that of both by themselves, or less than this
-share of what the sum itself gives of inputs without correlation (36 dB; kernels as PyTorch initializes them: 39)."""
+share of what the sum itself gives of inputs without correlation (36 dB)."""
 
 
 @torch.no_grad()
@@ -40,10 +40,10 @@ def merge_branches(model: VideoModel, traced: Trace, bits: int) -> tuple[Trace, 
     """
     graph, merged = traced.graph, 0
     parameters = dict(model.named_parameters())
-    names = list(traced.parameters)
+    name_of = dict(zip((port.name for port in graph.weights), traced.parameters, strict=True))
     while True:
-        weight_of = {port.name: parameters[name] for port, name in zip(graph.weights, names, strict=True)}
-        precise = {port.name for port, name in zip(graph.weights, names, strict=True) if name in model.precise}
+        weight_of = {port: parameters[name] for port, name in name_of.items()}
+        precise = {port for port, name in name_of.items() if name in model.precise}
         pairs = (
             pair
             for pair in _pairs(graph)
@@ -51,12 +51,11 @@ def merge_branches(model: VideoModel, traced: Trace, bits: int) -> tuple[Trace, 
         )
         pair = next(pairs, None)
         if pair is None:
-            return (Trace(graph, tuple(names)) if merged else traced), merged
+            return (Trace(graph, tuple(name_of.values())) if merged else traced), merged
         into, other = pair
         bias = _add_up(into, other, weight_of)
-        known = dict(zip((port.name for port in graph.weights), names, strict=True))
         graph, kept = _merged(graph, replace(into, inputs=(*into.inputs[:2], *bias)), other)
-        names = [known[name] for name in kept]
+        name_of = {port.name: name_of[old] for port, old in zip(graph.weights, kept, strict=True)}
         merged += 1
 
 

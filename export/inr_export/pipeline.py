@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -31,7 +30,7 @@ from inr_train.checkpoint import Checkpoint
 from inr_train.clip import Clip
 from inr_train.compensation import compensate
 from inr_train.evaluate import frame_of
-from inr_train.models import VideoModel
+from inr_train.models import VideoModel, count_parameters
 from inr_train.quantization import quantize_grids, quantize_weights
 from inr_train.ranges import measure_ranges
 from inr_train.source import find_source
@@ -117,7 +116,7 @@ def export(
         path=path,
         bytes=size,
         bits_per_pixel=bits_per_pixel,
-        parameters=_count_numbers(network, traced),
+        parameters=count_parameters(network, traced.parameters),
         gmac_per_frame=traced.graph.macs * network.runs_per_frame / 1e9,
         weight_bits=checkpoint.weight_bits,
         float_bits=checkpoint.bits[2],
@@ -161,13 +160,6 @@ def _keep_promise(report: ExportReport, max_loss_db: float, pruned: bool) -> Non
                 f"than --max-loss-db {max_loss_db:g}; {way_out}, or allow more",
                 report,
             )
-
-
-def _count_numbers(network: VideoModel, traced: Trace) -> int:
-    """What the file holds of a network: weights of its graph, and grids."""
-    parameters = dict(network.named_parameters())
-    grids = sum(parameters[name].numel() for name in network.grids)
-    return grids + sum(math.prod(port.shape) for port in traced.graph.weights)
 
 
 def _rounded(checkpoint: Checkpoint, traced: Trace, progress: Callable[[str, int, int], None] | None) -> VideoModel:

@@ -18,7 +18,6 @@ from inr_runtime.format import NvbReader
 from inr_runtime.frame import Frame
 from inr_runtime.info import VideoInfo
 from inr_runtime.limits import DEFAULT_LIMITS, Limits
-from inr_runtime.lower import lower
 from inr_runtime.opened import OpenFile
 from inr_runtime.segment import make_thumbnail
 from inr_runtime.several import ALIKE, Several, frames_at_once
@@ -67,7 +66,7 @@ class Decoder(OpenFile):
         self, reader: NvbReader, backend: str, target: str, threads: int, size: tuple[int, int] | None = None
     ) -> None:
         self._info = reader.header.info if size is None else _resized(reader, size)
-        self._several: tuple[tuple[int, str], Several] | None = None
+        self._several: Several | None = None
         self._always_single = False
         super().__init__(reader, backend, target, threads)
 
@@ -191,24 +190,23 @@ class Decoder(OpenFile):
 
     def _several_of(self, following: int) -> Several | None:
         """The engine for several frames of the open segment; None where single ones are as good."""
-        header, segment, target = self._reader.header, self._segment, self._targets[0]
-        key = self._number, target.name
         if self._always_single:
             return None
-        if self._several is None or self._several[0] != key:
+        segment, target = self._segment, self._targets[0]
+        drawn = self._number, target.name
+        if self._several is None or self._several.drawn != drawn:
             count = frames_at_once(self._graph, target, following)
             if count == 1:
                 return None
             self._close_several()
-            graph, ranges = self._graph, header.ranges.get(segment.graph)
-            engine = lambda: self._open_backend(lower(graph, segment.weights, target, ranges, count))  # noqa: E731
-            self._several = key, Several(count, engine)
-        return self._several[1]
+            engine = lambda: self._open_backend(self._lowered(segment, target, count))  # noqa: E731
+            self._several = Several(drawn, count, engine)
+        return self._several
 
     def _close_several(self) -> None:
         several, self._several = self._several, None
         if several is not None:
-            several[1].close()
+            several.close()
 
     def close(self) -> None:
         """Close the engine and the file; decoding is an error afterwards."""

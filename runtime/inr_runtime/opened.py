@@ -182,11 +182,16 @@ class OpenFile:
 
     def _load(self, number: int, segment: Segment, target: Target, refits: bool) -> _Loaded:
         """A segment, and an engine of its own unless one that `refits` will take it."""
-        header = self._reader.header
         with self._reader.naming(f"segment {number}"):
-            lowered = lower(header.graphs[segment.graph], segment.weights, target, header.ranges.get(segment.graph))
+            lowered = self._lowered(segment, target)
             engine = None if refits else self._open_backend(lowered)
             return _Loaded(segment, lowered, engine)
+
+    def _lowered(self, segment: Segment, target: Target, batch: int = 1) -> Lowered:
+        """The graph of a segment with its weights; batch: frames per run."""
+        header = self._reader.header
+        graph, ranges = header.graphs[segment.graph], header.ranges.get(segment.graph)
+        return lower(graph, segment.weights, target, ranges, batch)
 
     def _open_backend(self, lowered: Lowered) -> Backend:
         return open_backend(lowered, self._backend_name, self._threads)

@@ -37,11 +37,12 @@ def frames_at_once(graph: CanonicalGraph, target: Target, following: int) -> int
 class Several:
     """An engine for `count` frames at once, opened in the background by `open_engine`.
 
-    trusted: whether a frame of it was found to be what a run of its own draws.
+    drawn: the segment and the target that it is for. trusted: whether a frame of it was found to be what a run of its
+    own draws.
     """
 
-    def __init__(self, count: int, open_engine: Callable[[], Backend]) -> None:
-        self.count, self.trusted = count, False
+    def __init__(self, drawn: tuple[int, str], count: int, open_engine: Callable[[], Backend]) -> None:
+        self.drawn, self.count, self.trusted = drawn, count, False
         self._opening = Background(open_engine)
 
     @property

@@ -86,6 +86,14 @@ def origin_now() -> dict[str, Any]:
     }
 
 
+def clip_of(video: str | None, size: str | None) -> Clip:
+    """What a bench looks at: a file, scaled to WxH where that is given, or the embedded excerpt."""
+    from inr_runtime.media import ReadOptions, parse_size
+    from inr_train import Clip, excerpt
+
+    return Clip.read(video, ReadOptions(size=parse_size(size) if size else None)) if video else excerpt()
+
+
 def described(clip: Clip) -> str:
     """A clip for protocols: frames, size, name."""
     return f"{len(clip)} frames of {clip.info.width}x{clip.info.height} of {Path(clip.source).name}"

@@ -115,4 +115,4 @@ def test_a_video_that_is_closed_early_closes_their_engine(two_segments: Path, dr
     assert engine is not None
     video.close()
     with pytest.raises(BackendError, match="closed"):
-        engine[1].draw(video.reader.header.graphs[0], video._segment.time_tensors, 0)
+        engine.draw(video.reader.header.graphs[0], video._segment.time_tensors, 0)

@@ -21,12 +21,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from tests.bench.edge_search.variants import VARIANTS, Variant
-from tests.bench.record import commit, described, recorded, write_results
+from tests.bench.record import clip_of, commit, described, recorded, write_results
 
 from inr_export import export
 from inr_runtime.files import replacing
-from inr_runtime.media import ReadOptions, parse_size
-from inr_train import Clip, excerpt, fit
+from inr_train import Clip, fit
 from inr_train.models import build_model, config_dict, count_macs
 from inr_train.presets import PRESETS
 
@@ -45,7 +44,7 @@ PRESET = "edge-10"
 @click.option("--record", is_flag=True, help="Write the results into the repository.")
 def main(video: str | None, size: str | None, only: Sequence[str], record: bool, work: Path, **given: Any) -> None:
     """Train every variant, print one table."""
-    clip = Clip.read(video, ReadOptions(size=parse_size(size) if size else None)) if video else excerpt()
+    clip = clip_of(video, size)
     chosen = [v for v in VARIANTS if not only or v.group in only or v.name in only]
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     rows = []

@@ -17,11 +17,10 @@ from typing import Any
 import click
 from rich.console import Console
 from rich.progress import track
-from tests.bench.record import commit, described, recorded, write_results
+from tests.bench.record import clip_of, commit, described, recorded, write_results
 
 from inr_runtime.files import replacing
-from inr_runtime.media import ReadOptions, parse_size
-from inr_train import Clip, excerpt, fit
+from inr_train import Clip, fit
 from inr_train.recipe import Phase
 from inr_train.recipes import EDGE_RECIPE
 
@@ -51,7 +50,7 @@ def main(
     **given: Any,
 ) -> None:
     """Train every pair; those that are in --work are not trained again."""
-    clip = Clip.read(video, ReadOptions(size=parse_size(size) if size else None)) if video else excerpt()
+    clip = clip_of(video, size)
     pairs = list(itertools.product(presets, adam, muon))
     rows = [measured(*each, clip, **given) for each in track(pairs, "pairs", console=Console(stderr=True))]
     for row in rows:

@@ -16,10 +16,9 @@ import click
 import torch
 from rich.console import Console
 from rich.table import Table
-from tests.bench.record import described, write_results
+from tests.bench.record import clip_of, described, write_results
 
-from inr_runtime.media import ReadOptions, parse_size
-from inr_train import Checkpoint, Clip, excerpt, fit
+from inr_train import Checkpoint, Clip, fit
 from inr_train.compensation import compensate
 from inr_train.evaluate import evaluate
 from inr_train.quantization import QuantizedModel
@@ -45,7 +44,7 @@ def main(
     video: str | None, size: str | None, epochs: float, models: tuple[str, ...], threads: int, record: bool
 ) -> None:
     """Train, round, print one table."""
-    clip = Clip.read(video, ReadOptions(size=parse_size(size) if size else None)) if video else excerpt()
+    clip = clip_of(video, size)
     rows = []
     for model in models or MODELS:
         for row in points(clip, model, epochs, threads):

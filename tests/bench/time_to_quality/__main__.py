@@ -18,12 +18,9 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
-from tests.bench.record import described, recorded, write_results
+from tests.bench.record import clip_of, described, recorded, write_results
 from tests.bench.time_to_quality.figures import draw
 from tests.bench.time_to_quality.points import POINTS, measured
-
-from inr_runtime.media import ReadOptions, parse_size
-from inr_train import Clip, excerpt
 
 
 @click.command()
@@ -47,7 +44,7 @@ def main(
     **given: Any,
 ) -> None:
     """Train every point, print one table, draw two figures."""
-    clip = Clip.read(video, ReadOptions(size=parse_size(size) if size else None)) if video else excerpt()
+    clip = clip_of(video, size)
     chosen = [p for p in POINTS if not only or p.preset in only or p.name in only]
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:

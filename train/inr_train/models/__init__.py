@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -78,10 +78,14 @@ def config_value(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def count_parameters(model: VideoModel) -> int:
-    """Number of transmitted numbers: weights and grids, not what is only needed for learning."""
+def count_parameters(model: VideoModel, weights: Sequence[str] | None = None) -> int:
+    """Number of transmitted numbers: weights and grids, not what is only needed for learning.
+
+    weights: names of those that its graph reads, where that is not all of them.
+    """
     parameters = dict(model.named_parameters())
-    return sum(parameters[name].numel() for name in (*model.weights, *model.grids))
+    read = model.weights if weights is None else weights
+    return sum(parameters[name].numel() for name in (*read, *model.grids))
 
 
 def count_macs(model: VideoModel) -> int:
