@@ -22,6 +22,8 @@ FRAMES = {"cpu-int8": 4, "openvino-int8": 8}
 """In a run, by target. Integers are the same however many frames there are; floats may be added up in another order."""
 MOST_MACS = 1 << 30
 """Of a frame: larger ones keep the cores busy by themselves, and more of them at once no longer fit in the caches."""
+MOST_BYTES = 1 << 24
+"""Of a frame's activations in float32: a graph of little arithmetic may need much memory, and more for several."""
 LEAST_FRAMES = 300
 """That must follow."""
 ALIKE = 0.5
@@ -30,8 +32,8 @@ ALIKE = 0.5
 
 def frames_at_once(graph: CanonicalGraph, target: Target, following: int) -> int:
     """How many frames to draw in one run where so many follow; 1 where single ones are as good."""
-    pays = graph.role == "frame" and graph.macs <= MOST_MACS and following >= LEAST_FRAMES
-    return FRAMES.get(target.name, 1) if pays else 1
+    small = graph.role == "frame" and graph.macs <= MOST_MACS and graph.activation_bytes <= MOST_BYTES
+    return FRAMES.get(target.name, 1) if small and following >= LEAST_FRAMES else 1
 
 
 class Several:
