@@ -159,6 +159,7 @@ def as_dict(report: ExportReport) -> dict[str, Any]:
         "gmac_per_frame": report.gmac_per_frame,
         "weight_bits": report.weight_bits,
         "float_bits": report.float_bits,
+        "grid_bits": list(report.grid_bits),
         "float_bits_trade": list(report.float_bits_trade),
         "sparsity": report.sparsity,
         "merged": report.merged,
@@ -194,6 +195,8 @@ def _tell(report: ExportReport, quiet: bool) -> None:
         say(f"  {report.merged} of its convolutions became part of others that read the same", quiet)
     if report.precision:
         _tell_precision(report.precision, quiet)
+    if any(bits != report.weight_bits for bits in report.grid_bits):
+        say(f"  grids: {', '.join(map(str, report.grid_bits))} bits", quiet)
     if report.float_bits != report.weight_bits:
         costs = ", ".join(f"{t['bits']:.0f} bits {t['loss_db']:.2f} dB" for t in report.float_bits_trade)
         say(f"  weights of float layers: {report.float_bits} bits; to round them untrained costs {costs}", quiet)

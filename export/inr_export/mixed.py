@@ -18,11 +18,12 @@ from torch import Tensor
 
 from inr_runtime.int8plan import Int8Plan, Range, int8_mac_share, plan_int8, plan_without
 from inr_runtime.tensors import QuantTensor
+from inr_train.bits import Bits
 from inr_train.checkpoint import Checkpoint
 from inr_train.clip import Clip
 from inr_train.evaluate import frame_of
 from inr_train.models import VideoModel
-from inr_train.quantization import Bits, QuantizedModel
+from inr_train.quantization import QuantizedModel
 from inr_train.trace import Trace
 
 INT8_BUDGET_DB = 0.15

@@ -45,12 +45,12 @@ CALIBRATION_FRAMES = 2000
 class ExportReport:
     """What was written and how well it plays.
 
-    bits_per_pixel: of the whole file without audio and meta. weight_bits, float_bits: of the weights of int8 layers,
-    and of layers that are float everywhere. float_bits_trade: `bits` that were tried for these, and the `loss_db` that
-    rounding to them would have cost before training for it. sparsity: share of zeros among the integers of all weights
-    but biases. merged: convolutions that became part of others (`branches.py`). cost: of each tensor. verified: one
-    result per target, the promised one first; empty with check=False. precision: what runs on integers, None without
-    int8.
+    bits_per_pixel: of the whole file without audio and meta. weight_bits, float_bits, grid_bits: of the weights of int8
+    layers, of layers that are float everywhere, and of each grid. float_bits_trade: `bits` that were tried for float
+    layers, and the `loss_db` that rounding to them would have cost before training for it. sparsity: share of zeros
+    among the integers of all weights but biases. merged: convolutions that became part of others (`branches.py`).
+    cost: of each tensor. verified: one result per target, the promised one first; empty with check=False. precision:
+    what runs on integers, None without int8.
     """
 
     path: Path
@@ -60,6 +60,7 @@ class ExportReport:
     gmac_per_frame: float
     weight_bits: int
     float_bits: int
+    grid_bits: tuple[int, ...]
     float_bits_trade: tuple[Mapping[str, float], ...]
     sparsity: float
     merged: int
@@ -98,7 +99,7 @@ def export(
     traced, merged = merge_branches(shipped, trace(network), checkpoint.weight_bits)
     folded = replace(checkpoint, weights=shipped.state_dict()) if merged else checkpoint
     rounded = shipped if checkpoint.rounded and not merged else _rounded(folded, traced, progress)
-    weights = quantize_weights(rounded, traced, *checkpoint.bits)
+    weights = quantize_weights(rounded, traced, checkpoint.bits)
     clip = reference if reference is not None or not (check or int8) else find_source(checkpoint.source)
     precision = _precision(folded, traced, weights, clip, int8_budget_db, progress) if int8 else None
     ranges = precision.ranges if precision else {}
@@ -119,7 +120,8 @@ def export(
         parameters=count_parameters(network, traced.parameters),
         gmac_per_frame=traced.graph.macs * network.runs_per_frame / 1e9,
         weight_bits=checkpoint.weight_bits,
-        float_bits=checkpoint.bits[2],
+        float_bits=checkpoint.bits.floats,
+        grid_bits=tuple(checkpoint.bits.by_grid(network.grids).values()),
         float_bits_trade=tuple(checkpoint.report.get("float_bits_trade", ())),
         sparsity=_share_of_zeros(weights),
         merged=merged,
@@ -219,7 +221,7 @@ def _assemble(
     meta["quality"] = json.dumps({k: checkpoint.report.get(k) for k in ("psnr_db", "psnr_float_db")})
     stored, media = {0: ranges} if ranges else {}, media_of(checkpoint)
     header = Header(info, checkpoint.model, secrets.token_bytes(16), (traced.graph,), stored, meta, media)
-    times = quantize_grids(network, checkpoint.weight_bits)
+    times = quantize_grids(network, checkpoint.bits)
     thumbnail, place = _thumbnail(checkpoint, network)
     segment = Segment(0, 0, info.frame_count, tuple(weights), times, thumbnail, place)
     return header, segment

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from inr_export import export
 from inr_train import Checkpoint, Clip, fit
+from inr_train.bits import Bits
 from inr_train.compensation import compensate
 from inr_train.models import Edge, EdgeConfig, HiNeRV, HiNeRVConfig, NeRV, NeRVConfig, Siren, SirenConfig, VideoModel
 from inr_train.presets import PRESETS
@@ -51,7 +52,7 @@ def drawn(network: VideoModel | QuantizedModel, frames: int) -> Tensor:
     return torch.cat([network(part).flatten() for i in range(frames) for part in network.parts(i)])
 
 
-def compensated(model: VideoModel, bits: tuple[int, int, int]) -> tuple[QuantizedModel, dict[str, Tensor]]:
+def compensated(model: VideoModel, bits: Bits) -> tuple[QuantizedModel, dict[str, Tensor]]:
     """The model with its weights rounded together."""
     found = compensate(model, trace(model), bits, model.config.frames)
     model.load_state_dict(found, strict=False)
@@ -63,8 +64,8 @@ def compensated(model: VideoModel, bits: tuple[int, int, int]) -> tuple[Quantize
 def test_a_network_loses_less_than_by_rounding_one_by_one(family: str, bits: int) -> None:
     model = new(family)
     exact = drawn(model, model.config.frames)
-    by_one = drawn(QuantizedModel(model, trace(model), (bits, 12, bits)), model.config.frames)
-    together, _ = compensated(model, (bits, 12, bits))
+    by_one = drawn(QuantizedModel(model, trace(model), Bits(bits, 12)), model.config.frames)
+    together, _ = compensated(model, Bits(bits, 12))
     error, before = ((d - exact).square().mean() for d in (drawn(together, model.config.frames), by_one))
     # Sines of few coordinates are hardly correlated: nothing to gain there.
     assert error < (1.1 if family == "siren" else 0.7) * before
@@ -73,7 +74,7 @@ def test_a_network_loses_less_than_by_rounding_one_by_one(family: str, bits: int
 @settings(max_examples=10, deadline=None)
 @given(st.sampled_from(["edge", "depthwise edge", "nerv"]), st.integers(0, 2**16), st.integers(2, 8))
 def test_what_was_rounded_is_on_the_grid_that_a_file_stores(family: str, seed: int, bits: int) -> None:
-    network, found = compensated(new(family, seed), (bits, 10, bits))
+    network, found = compensated(new(family, seed), Bits(bits))
     stored = dict(zip(network.trace.parameters, network.quantized_weights(), strict=True))
     assert any(w.ndim == 4 for w in found.values())
     assert all(torch.equal(stored[name], w) for name, w in found.items() if w.ndim == 4)
@@ -86,7 +87,7 @@ def test_what_was_pruned_stays_zero() -> None:
             weight = model.get_parameter(name)
             weight[torch.rand_like(weight) < 0.5] = 0.0
     before = {name: model.get_parameter(name) == 0 for name in model.prunable}
-    _, found = compensated(model, (6, 10, 6))
+    _, found = compensated(model, Bits(6))
     assert all((found[name][zero] == 0).all() for name, zero in before.items() if name in found)
 
 
@@ -96,7 +97,7 @@ def test_layers_whose_inputs_are_zero_or_not_finite_are_left_alone() -> None:
         for name in model.grids:
             model.get_parameter(name).zero_()
         model.get_parameter("stages.1.0.bias").fill_(float("inf"))
-    found = compensate(model, trace(model), (8, 10, 8), 6)
+    found = compensate(model, trace(model), Bits(), 6)
     assert "enter.0.weight" not in found
     assert "stages.1.1.weight" not in found
     assert all(torch.isfinite(w).all() for name, w in found.items() if name != "stages.1.0.bias")

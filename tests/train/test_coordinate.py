@@ -18,6 +18,7 @@ from inr_runtime import open_audio, open_video
 from inr_runtime.errors import UsageError
 from inr_runtime.int8plan import plan_int8
 from inr_train import Checkpoint, Clip, fit
+from inr_train.bits import Bits
 from inr_train.evaluate import frame_of
 from inr_train.graph_runner import run_graph
 from inr_train.heldout import score_heldout
@@ -165,7 +166,7 @@ def test_a_picture_plays_from_its_file_in_any_size(picture: tuple[Checkpoint, Cl
     assert all(result.loss_db < 0.2 for result in report.verified)
     large = dataclasses.replace(checkpoint, config={**checkpoint.config, "height": 72, "width": 120})
     with torch.no_grad():
-        model = QuantizedModel(large.build(), trace(large.build()), (8, checkpoint.bias_bits))
+        model = QuantizedModel(large.build(), trace(large.build()), Bits(8, checkpoint.bias_bits))
         expected = frame_of(model, 0, (72, 120))[0].clamp(0, 1).permute(1, 2, 0).numpy() * 255
     with open_video(tmp_path / "p.nvb", target="cpu-fp32", size=(120, 72)) as played:
         assert played.reader.header.media == "image"

@@ -23,6 +23,7 @@ from inr_runtime.int8plan import plan_int8
 from inr_runtime.lower import TARGETS, lower
 from inr_runtime.units import shifted_parameters
 from inr_train import Clip, fit
+from inr_train.bits import Bits
 from inr_train.graph_runner import run_graph
 from inr_train.models import Edge, EdgeConfig, count_macs, count_parameters, meta_model
 from inr_train.models.edge import GRID_LIMIT, Square
@@ -155,13 +156,13 @@ def test_int8_engine_gives_what_training_imitates_of_squares(limited: bool) -> N
     torch.manual_seed(3)
     model = Edge(dataclasses.replace(SMALL, activation="square", limited=limited)).eval()
     traced = trace(model)
-    weights = quantize_weights(model, traced, 8, 10)
+    weights = quantize_weights(model, traced, Bits(8, 10))
     tensors = [torch.from_numpy(w.dequantize()) for w in weights]
     measured = measure_ranges(traced.graph, tensors, [model.sample([t]) for t in range(6)])
     squares = plan_int8(traced.graph).shifted
     assert set(squares.values()) == {0.25}
     for ranges in (measured, {e: (r[0], 0.01 if e in squares else r[1]) for e, r in measured.items()}):
-        imitation = QuantizedModel(model, traced, (8, 10), ranges)
+        imitation = QuantizedModel(model, traced, Bits(8, 10), ranges)
         backend = open_backend(lower(traced.graph, weights, TARGETS["cpu-int8"], ranges))
         for t in range(6):
             with torch.no_grad():
@@ -208,7 +209,7 @@ def test_graphs_for_gpus_are_whole_and_near_the_model(target: str, limited: bool
     torch.manual_seed(5)
     model = Edge(dataclasses.replace(SMALL, activation="square", limited=limited)).eval()
     traced = trace(model)
-    weights = quantize_weights(model, traced, 8, 10)
+    weights = quantize_weights(model, traced, Bits(8, 10))
     inputs = model.sample([2.5])
     tensors = [torch.from_numpy(w.dequantize()) for w in weights]
     ranges = measure_ranges(traced.graph, tensors, [model.sample([t]) for t in range(6)])

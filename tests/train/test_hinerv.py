@@ -18,6 +18,7 @@ from inr_runtime.errors import UsageError
 from inr_runtime.int8plan import plan_int8
 from inr_runtime.lower import TARGETS, lower
 from inr_train import Clip, fit
+from inr_train.bits import Bits
 from inr_train.graph_runner import run_graph
 from inr_train.models import HiNeRV, HiNeRVConfig, count_macs, count_parameters, meta_model
 from inr_train.presets import PRESETS, preset_named
@@ -230,11 +231,11 @@ def test_int8_engine_gives_what_training_imitates(variant: dict[str, Any]) -> No
         for name in model.grids:
             dict(model.named_parameters())[name].normal_()
     traced = trace(model)
-    weights = quantize_weights(model, traced, 8, 10)
+    weights = quantize_weights(model, traced, Bits(8, 10))
     tensors = [torch.from_numpy(w.dequantize()) for w in weights]
-    imitation = QuantizedModel(model, traced, (8, 10))
+    imitation = QuantizedModel(model, traced, Bits(8, 10))
     ranges = measure_ranges(traced.graph, tensors, [imitation.sample([float(t)]) for t in range(9)])
-    imitation = QuantizedModel(model, traced, (8, 10), ranges)
+    imitation = QuantizedModel(model, traced, Bits(8, 10), ranges)
     backend = open_backend(lower(traced.graph, weights, TARGETS["cpu-int8"], ranges, batch=2), threads=1)
     for times in ([0.0, 1.0], [4.5, 7.0]):
         with torch.no_grad():

@@ -14,6 +14,7 @@ from inr_runtime import open_video
 from inr_runtime.backends import open_backend
 from inr_runtime.lower import TARGETS, lower
 from inr_train import Checkpoint, Clip, fit
+from inr_train.bits import Bits
 from inr_train.graph_runner import run_graph
 from inr_train.models import HNeRV, HNeRVConfig, count_macs, count_parameters, meta_model
 from inr_train.presets import PRESETS
@@ -80,8 +81,8 @@ def test_it_traces_to_the_dialect_and_computes_the_same(size: tuple[int, int], o
 
 def test_between_frames_embeddings_are_blended_as_the_player_does() -> None:
     model = small()
-    (stored,) = quantize_grids(model, 8)
-    imitation = QuantizedModel(model, trace(model), (8, 10))
+    (stored,) = quantize_grids(model, Bits())
+    imitation = QuantizedModel(model, trace(model), Bits(8, 10))
     for t in (0.0, 1.25, 4.5, 9.0):
         with torch.no_grad():
             np.testing.assert_allclose(imitation.sample([t])[0].numpy(), stored.sample(t), rtol=1e-6, atol=1e-7)
@@ -90,11 +91,11 @@ def test_between_frames_embeddings_are_blended_as_the_player_does() -> None:
 def test_int8_engine_gives_what_training_imitates() -> None:
     model = small()
     traced = trace(model)
-    weights = quantize_weights(model, traced, 8, 10)
-    (stored,) = quantize_grids(model, 8)
+    weights = quantize_weights(model, traced, Bits(8, 10))
+    (stored,) = quantize_grids(model, Bits())
     samples = [(torch.from_numpy(stored.sample(float(t))),) for t in range(6)]
     ranges = measure_ranges(traced.graph, [torch.from_numpy(w.dequantize()) for w in weights], samples)
-    imitation = QuantizedModel(model, traced, (8, 10), ranges)
+    imitation = QuantizedModel(model, traced, Bits(8, 10), ranges)
     backend = open_backend(lower(traced.graph, weights, TARGETS["cpu-int8"], ranges))
     for t in range(6):
         found = backend.run({"x0": stored.sample(float(t))})[0].astype(int)

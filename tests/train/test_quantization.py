@@ -15,6 +15,7 @@ from inr_runtime.backends import open_backend
 from inr_runtime.lower import TARGETS, lower
 from inr_runtime.tensors import quantize
 from inr_runtime.units import leaky_parameters
+from inr_train.bits import Bits
 from inr_train.imitation import imitate_quantize, leaky_steps
 from inr_train.models import NeRV
 from inr_train.presets import PRESETS
@@ -70,10 +71,10 @@ def test_int8_engine_gives_what_training_imitates(variant: dict[str, object]) ->
     torch.manual_seed(1)
     model = NeRV(dataclasses.replace(PRESETS["nerv-xxs"].config(27, 40, 6), **variant)).eval()
     traced = trace(model)
-    weights = quantize_weights(model, traced, 8, 10)
+    weights = quantize_weights(model, traced, Bits(8, 10))
     tensors = [torch.from_numpy(w.dequantize()) for w in weights]
     ranges = measure_ranges(traced.graph, tensors, [model.sample([t]) for t in range(6)])
-    imitation = QuantizedModel(model, traced, (8, 10), ranges)
+    imitation = QuantizedModel(model, traced, Bits(8, 10), ranges)
     backend = open_backend(lower(traced.graph, weights, TARGETS["cpu-int8"], ranges))
     for t in range(6):
         inputs = model.sample([t])
@@ -101,9 +102,9 @@ def test_training_and_runtime_agree_on_the_steps_behind_a_leaky_relu(alpha: floa
 def test_fp32_engine_gives_what_pytorch_gives() -> None:
     model = NeRV(PRESETS["nerv-xxs"].config(24, 40, 6)).eval()
     traced = trace(model)
-    weights = quantize_weights(model, traced, 8, 10)
+    weights = quantize_weights(model, traced, Bits(8, 10))
     backend = open_backend(lower(traced.graph, weights, TARGETS["cpu-fp32"]))
-    weights_only = QuantizedModel(model, traced, (8, 10))
+    weights_only = QuantizedModel(model, traced, Bits(8, 10))
     inputs = model.sample([3.0])
     with torch.no_grad():
         expected = torch.round(weights_only([3.0])[0].clamp(0, 1) * 255).permute(1, 2, 0).numpy()
@@ -115,7 +116,7 @@ def test_fp32_engine_gives_what_pytorch_gives() -> None:
 def test_quant_noise_imitates_a_share_of_the_weights_in_training_and_all_elsewhere() -> None:
     torch.manual_seed(1)
     model = NeRV(PRESETS["nerv-xxs"].config(24, 40, 6))
-    noisy, full = (QuantizedModel(model, trace(model), (3, 10), noise=n) for n in (0.7, 1.0))
+    noisy, full = (QuantizedModel(model, trace(model), Bits(3, 10), noise=n) for n in (0.7, 1.0))
     noisy.seed_step(5)
     first = noisy.quantized_weights()
     noisy.seed_step(5)

@@ -18,20 +18,22 @@ from inr_runtime.errors import InputError, MissingExtraError
 from inr_runtime.files import replacing
 from inr_runtime.info import VideoInfo
 from inr_runtime.int8plan import Range
+from inr_train.bits import Bits
 from inr_train.models import VideoModel, build_model
-from inr_train.quantization import Bits
 
 FORMAT, VERSION = "inr-model", 1
+LATER = ("float_bits", "grid_bits")
+"""Fields that older files do not have."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
     """A trained model.
 
-    model, config: the representation. info: the clip. weights: by parameter name. weight_bits, bias_bits, float_bits:
-    of the stored integers (`quantization.Bits`); 0 are the weight bits. ranges: learned activation ranges by edge of
-    the canonical graph whose digest is `graph_digest`; empty without int8. recipe, report: how it was trained and what
-    came out (`psnr_db` and others). source: where the clip came from: path, options as texts, SHA-256 of the frames.
+    model, config: the representation. info: the clip. weights: by parameter name. weight_bits, bias_bits, float_bits,
+    grid_bits: of the stored integers (`quantization.Bits`). ranges: learned activation ranges by edge of the canonical
+    graph whose digest is `graph_digest`; empty without int8. recipe, report: how it was trained and what came out
+    (`psnr_db` and others). source: where the clip came from: path, options as texts, SHA-256 of the frames.
     """
 
     model: str
@@ -41,6 +43,7 @@ class Checkpoint:
     weight_bits: int = 8
     bias_bits: int = 10
     float_bits: int = 0
+    grid_bits: tuple[int, ...] = ()
     ranges: Mapping[str, Range] = field(default_factory=dict)
     graph_digest: str = ""
     recipe: Mapping[str, Any] = field(default_factory=dict)
@@ -51,15 +54,15 @@ class Checkpoint:
 
     @property
     def bits(self) -> Bits:
-        """As `quantize_weights` takes them."""
-        return self.weight_bits, self.bias_bits, self.float_bits or self.weight_bits
+        """Of the integers that a file stores."""
+        return Bits(self.weight_bits, self.bias_bits, self.float_bits, self.grid_bits)
 
     @property
     def rounded(self) -> bool:
         """Whether training ended with rounding to these very bits; where not, the exporter rounds."""
         phases, weight_bits = self.recipe.get("phases") or [{}], self.recipe.get("weight_bits")
         trained_for = weight_bits, self.recipe.get("float_bits") or weight_bits
-        return phases[-1].get("quantize", "none") != "none" and trained_for == (self.bits[0], self.bits[2])
+        return phases[-1].get("quantize", "none") != "none" and trained_for == (self.bits.weights, self.bits.floats)
 
     def build(self) -> VideoModel:
         """The model with its weights, in evaluation mode. Raises `InputError` where weights do not fit."""
@@ -85,7 +88,8 @@ class Checkpoint:
         try:
             data["info"] = info_from_dict(data["info"])
             data["ranges"] = {k: (float(v[0]), float(v[1])) for k, v in data["ranges"].items()}
-            checkpoint = cls(**{k: data[k] for k in cls.__dataclass_fields__ if k != "float_bits" or k in data})
+            checkpoint = cls(**{k: data[k] for k in cls.__dataclass_fields__ if k not in LATER or k in data})
+            _ = checkpoint.bits
             finite = all(torch.isfinite(w).all() for w in checkpoint.weights.values())
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
             raise InputError(f"{path}: a field is missing or malformed: {error}") from error

@@ -215,7 +215,8 @@ def report(checkpoint: Checkpoint) -> dict[str, Any]:
     size = {"width": info.width, "height": info.height, "frames": info.frame_count}
     fixed = {"model": checkpoint.model, "epochs": checkpoint.recipe["epochs"], "seed": checkpoint.seed}
     facts["evaluated_frames"] = checkpoint.report.get("evaluated_frames", info.frame_count)
-    rest = {"weight_bits": checkpoint.weight_bits, "float_bits": checkpoint.bits[2], "recipe": dict(checkpoint.recipe)}
+    bits = {"weight_bits": checkpoint.bits.weights, "float_bits": checkpoint.bits.floats}
+    rest = {**bits, "grid_bits": list(checkpoint.bits.grids), "recipe": dict(checkpoint.recipe)}
     return {**facts, **size, **fixed, **rest, "heldout": checkpoint.report.get("heldout")}
 
 

@@ -19,10 +19,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from inr_runtime.graph import Node
+from inr_train.bits import Bits
 from inr_train.graph_runner import run_graph
 from inr_train.imitation import imitate_quantize, scale_of_code, slice_scale
 from inr_train.models import VideoModel
-from inr_train.quantization import Bits, QuantizedModel, bits_by_weight
+from inr_train.quantization import QuantizedModel, bits_by_weight
 from inr_train.trace import Trace, weight_axes
 
 FRAMES = 32

@@ -126,8 +126,8 @@ def _check_report(checkpoint: Checkpoint) -> None:
 def _check_file(checkpoint: Checkpoint, path: Path) -> None:
     model = checkpoint.build()
     traced = trace(model)
-    weights = quantize_weights(model, traced, *checkpoint.bits)
-    times = quantize_grids(model, checkpoint.weight_bits)
+    weights = quantize_weights(model, traced, checkpoint.bits)
+    times = quantize_grids(model, checkpoint.bits)
     info = checkpoint.info
     samples = [(tuple(torch.from_numpy(t.sample(float(i))) for t in times)) for i in range(info.frame_count)]
     tensors = [torch.from_numpy(w.dequantize()) for w in weights]

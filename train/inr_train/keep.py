@@ -47,6 +47,7 @@ def finished(run: Run, clip: Clip) -> Checkpoint:
         weight_bits=run.recipe.weight_bits,
         bias_bits=run.recipe.bias_bits,
         float_bits=run.recipe.float_bits,
+        grid_bits=run.recipe.grid_bits,
         ranges=ranges,
         graph_digest=run.traced.graph.digest.hex() if run.traced else "",
         recipe=run.recipe.to_dict(),

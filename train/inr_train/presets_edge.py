@@ -8,7 +8,8 @@ from collections.abc import Callable
 from inr_train.models.edge import EdgeConfig
 
 GRID_ROWS, GRID_STRIDES = (9, 9, 23, 45), (1, 4, 6, 16)
-"""The coarsest grid twice: a few numbers for every frame, more for what changes slowly."""
+"""The coarsest grid twice: a few numbers for every frame, more for what changes slowly. Most numbers are in the finest,
+which shows what hardly changes."""
 COARSEST_ROWS = 20
 """Rows of the first stage, at least, where frames are large enough."""
 
@@ -30,7 +31,7 @@ def edge_config(
 
 
 EDGE_CONFIGS = {
-    "edge-5": edge_config(64, 1, 64, (5, 10, 3, 1)),
-    "edge-10": edge_config(64, 3, 64, (4, 8, 3, 1)),
-    "edge-20": edge_config(96, 3, 96, (8, 16, 3, 1)),
+    "edge-5": edge_config(64, 1, 64, (3, 6, 2, 4)),
+    "edge-10": edge_config(64, 3, 64, (4, 8, 3, 5)),
+    "edge-20": edge_config(96, 3, 96, (4, 8, 4, 5)),
 }

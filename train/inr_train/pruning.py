@@ -91,6 +91,7 @@ def compress(checkpoint: Checkpoint, bits: int | None = None, sparsity: float = 
         weights=weights,
         weight_bits=bits or checkpoint.weight_bits,
         float_bits=bits or checkpoint.float_bits,
+        grid_bits=checkpoint.grid_bits if bits is None else (),
         ranges={},
         graph_digest="",
         report=report,

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from inr_runtime.int8plan import Int8Plan, Range, plan_int8
 from inr_runtime.sample import TimeTensor
 from inr_runtime.tensors import QuantTensor, quantize
+from inr_train.bits import Bits
 from inr_train.graph_runner import run_graph
 from inr_train.imitation import Steps, Through, imitate_quantize, leaky_steps, whole_steps
 from inr_train.models import VideoModel
@@ -24,26 +25,18 @@ from inr_train.models.base import Places, time_tensor
 from inr_train.ranges import measure_ranges
 from inr_train.trace import MIN_ROW, Trace, weight_axes
 
-Bits = tuple[int, int, int]
-"""Of weights that int8 engines read as integers, of biases, and of all other weights."""
-
 
 def bits_by_weight(model: VideoModel, trace: Trace, bits: Bits) -> list[int]:
     """Bits of each weight of the graph. Files may keep more layers in float: their weights still have those of int8."""
     graph, plan, precise = trace.graph, plan_int8(trace.graph), set(model.precise)
     kernels = {graph.nodes[i].inputs[1] for i in plan.int8 if graph.nodes[i].op == "Conv"}
     names = [port.name for port in graph.weights]
-    return [
-        bits[1] if parameter in precise and name not in kernels else bits[0] if name in kernels else bits[2]
-        for name, parameter in zip(names, trace.parameters, strict=True)
-    ]
+    pairs = zip(names, trace.parameters, strict=True)
+    return [bits.weights if n in kernels else bits.biases if p in precise else bits.floats for n, p in pairs]
 
 
-def quantize_weights(
-    model: VideoModel, trace: Trace, weight_bits: int, bias_bits: int, float_bits: int = 0
-) -> list[QuantTensor]:
-    """The integers that a file stores, one per weight of the graph. float_bits: 0 are the weight bits."""
-    bits = (weight_bits, bias_bits, float_bits or weight_bits)
+def quantize_weights(model: VideoModel, trace: Trace, bits: Bits) -> list[QuantTensor]:
+    """The integers that a file stores, one per weight of the graph."""
     parameters = dict(model.named_parameters())
     tensors = []
     every = zip(trace.parameters, weight_axes(trace.graph), bits_by_weight(model, trace, bits), strict=True)
@@ -57,13 +50,13 @@ def grid_axis(shape: tuple[int, ...]) -> int | None:
     return 1 if len(shape) > 1 and math.prod(shape) // shape[1] >= MIN_ROW else None
 
 
-def quantize_grids(model: VideoModel, bits: int) -> tuple[TimeTensor, ...]:
+def quantize_grids(model: VideoModel, bits: Bits) -> tuple[TimeTensor, ...]:
     """What a file stores of the time inputs."""
-    parameters = dict(model.named_parameters())
+    parameters, bits_of = dict(model.named_parameters()), bits.by_grid(model.grids)
     tensors = []
     for t in model.time_inputs:
         grid = parameters[t.grid].detach().float().cpu().numpy() if t.grid else None
-        data = None if grid is None else quantize(grid, bits, grid_axis(grid.shape))
+        data = None if grid is None else quantize(grid, bits_of[t.grid], grid_axis(grid.shape))
         tensors.append(time_tensor(t, data=data))
     return tuple(tensors)
 
@@ -71,7 +64,7 @@ def quantize_grids(model: VideoModel, bits: int) -> tuple[TimeTensor, ...]:
 class QuantizedModel(nn.Module):
     """A model as it will be after export, for training and evaluation.
 
-    bits: of weights and of biases, or all of `Bits`. ranges: (low, high) by edge, from `measure_ranges` or a
+    ranges: (low, high) by edge, from `measure_ranges` or a
     checkpoint, to imitate quantized activations too; their bounds are trained. noise: share of the weights that are
     imitated in a training step, drawn anew in each from `seed_step`; wherever gradients are off, all are.
     """
@@ -84,13 +77,12 @@ class QuantizedModel(nn.Module):
         self,
         model: VideoModel,
         trace: Trace,
-        bits: tuple[int, int] | Bits,
+        bits: Bits,
         ranges: Mapping[str, Range] | None = None,
         noise: float = 1.0,
     ) -> None:
         super().__init__()
-        self.model, self.trace, self.noise = model, trace, noise
-        self.bits: Bits = (bits[0], bits[1], bits[-1] if len(bits) == 3 else bits[0])
+        self.model, self.trace, self.bits, self.noise = model, trace, bits, noise
         self._bits_by_weight = bits_by_weight(model, trace, self.bits)
         self._settled: tuple[list[Tensor], dict[str, Tensor]] | None = None
         self._draws = torch.Generator(next(model.parameters()).device)
@@ -142,7 +134,8 @@ class QuantizedModel(nn.Module):
 
     def _quantized_grids(self) -> dict[str, Tensor]:
         grids = {name: self.model.get_parameter(name) for name in self.model.grids}
-        return {name: self._imitate_weight(g, self.bits[0], grid_axis(g.shape)) for name, g in grids.items()}
+        bits_of = self.bits.by_grid(self.model.grids)
+        return {name: self._imitate_weight(g, bits_of[name], grid_axis(g.shape)) for name, g in grids.items()}
 
     def quantized_weights(self) -> list[Tensor]:
         """The model's parameters after a round trip through integers, with gradients."""
@@ -207,9 +200,7 @@ class QuantizedModel(nn.Module):
 
 
 @torch.no_grad()
-def ranges_over(
-    model: VideoModel, trace: Trace, bits: tuple[int, int] | Bits, times: Sequence[float]
-) -> dict[str, Range]:
+def ranges_over(model: VideoModel, trace: Trace, bits: Bits, times: Sequence[float]) -> dict[str, Range]:
     """The activation ranges that lose least over some moments, behind weights of these bits."""
     imitation = QuantizedModel(model, trace, bits)
     with imitation.settled():

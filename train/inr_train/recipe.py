@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from inr_runtime.errors import InputError
+from inr_train.bits import Bits
 from inr_train.losses import LOSSES
 
 QUANTIZE = ("none", "weights", "int8")
@@ -55,7 +56,8 @@ class Recipe:
     which moves hidden matrices by the peak muon_rate and weight_decay beside Adam for the rest. grid_rate: of grids,
     as a multiple of the learning rate. clip_norm: of the gradient. weight_bits, bias_bits: of the stored integers.
     float_bits: of the weights of layers that compute in float everywhere, at least weight_bits; 0 leaves it to a
-    measurement when quantization begins (`rounding.py`). prune_power: see `pruning.py`; 0 prunes by magnitude, 0.5
+    measurement when quantization begins (`rounding.py`), which then also finds grid_bits, those of each grid; none are
+    the weight bits. prune_power: see `pruning.py`; 0 prunes by magnitude, 0.5
     adaptively. phases: shares of those that are no branches add up to 1. until_psnr: dB at which phases without
     quantization end early, 0 for never. candidates: how many random beginnings race for being continued (`race.py`).
     compiled: what is drawn in steps without quantization goes through torch.compile (`compiled.py`).
@@ -83,6 +85,7 @@ class Recipe:
     weight_bits: int = 8
     bias_bits: int = 10
     float_bits: int = 0
+    grid_bits: tuple[int, ...] = ()
     prune_power: float = 0.0
     dtype: str = ""
     threads: int = 0
@@ -140,6 +143,12 @@ class Recipe:
             raise ValueError(
                 "epochs are positive, the batch size starts at 1, warm-up lies in [0, 1), weight bits in 2 to 8"
             )
+        object.__setattr__(self, "grid_bits", self.bits.grids)
+
+    @property
+    def bits(self) -> Bits:
+        """Of the integers that a run ends with."""
+        return Bits(self.weight_bits, self.bias_bits, self.float_bits, self.grid_bits)
 
     @property
     def rounds(self) -> bool:
@@ -199,7 +208,8 @@ class Recipe:
     def to_dict(self) -> dict[str, Any]:
         """Plain types."""
         data = asdict(self)
-        return {**data, "phases": list(data["phases"]), "betas": list(data["betas"])}
+        lists = ("phases", "betas", "grid_bits")
+        return {**data, **{name: list(data[name]) for name in lists}}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Recipe:

@@ -32,7 +32,7 @@ from inr_train.optimizers import Together, make_optimizer
 from inr_train.pruning import Masks
 from inr_train.quantization import QuantizedModel, ranges_over
 from inr_train.recipe import Recipe
-from inr_train.rounding import settle_float_bits
+from inr_train.rounding import settle_bits
 from inr_train.trace import Trace, trace
 
 RUN_FORMAT = "inr-run"
@@ -191,7 +191,7 @@ class Run:
         else:
             if frame_count and not self.recipe.float_bits:
                 self._settle_bits(frame_count)
-            bits = (self.recipe.weight_bits, self.recipe.bias_bits, self.recipe.float_bits or self.recipe.weight_bits)
+            bits = self.recipe.bits
             if kind == "int8" and not ranges and frame_count:
                 ranges = ranges_over(self.model, self.trace(), bits, range(frame_count))
             wanted = ranges if kind == "int8" else None
@@ -201,11 +201,10 @@ class Run:
         self.optimizer = make_optimizer(self.model, self.network, self.recipe, before)
 
     def _settle_bits(self, frame_count: int) -> None:
-        """Measure how many bits the weights of float layers need, once in a run."""
+        """Measure how many bits the weights of float layers and the grids need, once in a run."""
         quality = (self.report.get("float") or (self.rows[-1] if self.rows else {})).get("psnr_db")
-        bits = (self.recipe.weight_bits, self.recipe.bias_bits)
-        chosen, trade = settle_float_bits(self.model, self.trace(), bits, frame_count, quality)
-        self.recipe = replace(self.recipe, float_bits=chosen)
+        bits, trade = settle_bits(self.model, self.trace(), self.recipe.bits, frame_count, quality)
+        self.recipe = replace(self.recipe, float_bits=bits.floats, grid_bits=bits.grids)
         self.report["float_bits_trade"] = trade
 
 

@@ -195,6 +195,7 @@ SETTLED = (
     "dtype",
     "threads",
     "float_bits",
+    "grid_bits",
     "every",
     *(f"ms_per_{what}" for what in ("step", "quantized_step", "evaluation", "rounding")),
 )

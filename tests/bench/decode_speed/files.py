@@ -15,13 +15,14 @@ from inr_export import export
 from inr_runtime.errors import UsageError
 from inr_runtime.info import VideoInfo
 from inr_train import Checkpoint
+from inr_train.bits import Bits
 from inr_train.models import VideoModel, build_model, config_dict
 from inr_train.presets import PRESETS
 from inr_train.quantization import ranges_over
 from inr_train.trace import trace
 
 FRAMES = 132
-BITS = (8, 10)
+BITS = Bits()
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from torch.nn import functional as F
 from inr_runtime.backends import open_backend
 from inr_runtime.int8plan import plan_int8
 from inr_runtime.lower import CPU_TARGETS, TARGETS, lower
+from inr_train.bits import Bits
 from inr_train.models import HiNeRV
 from inr_train.models.hinerv_parts import EPSILON, add_pattern, channel_norm
 from inr_train.models.hinerv_patches import interpolate
@@ -154,7 +155,7 @@ def measure_network(preset: str, height: int, width: int) -> list[dict[str, Any]
             times = times_of(lambda x, placed=placed: placed([1.0]) + x, torch.zeros(1), dtype == "bf16")
             rows.append({"model": preset, "engine": "torch", "layout": layout, "dtype": dtype, **times})
     traced = trace(model)
-    weights = quantize_weights(model, traced, 8, 10)
+    weights = quantize_weights(model, traced, Bits(8, 10))
     ranges = dict.fromkeys(plan_int8(traced.graph).ranged, (-3.0, 3.0))
     feed = {f"x{i}": x.detach().numpy() for i, x in enumerate(model.sample([1.0]))}
     for target in (TARGETS[name] for name in CPU_TARGETS):

@@ -16,6 +16,7 @@ from tests.bench.paper_tables.rows import PAPER
 
 from inr_runtime.backends import open_backend
 from inr_runtime.lower import lower, target_named
+from inr_train.bits import Bits
 from inr_train.models import NeRV, count_parameters
 from inr_train.models.nerv import UPSCALES
 from inr_train.presets import preset_named
@@ -43,7 +44,7 @@ def _of_size(width: int, height: int, rounds: int) -> list[dict[str, Any]]:
             torch.manual_seed(0)
             model = NeRV(replace(shape, **PAPER, upscale=upscale)).eval()
             traced = trace(model)
-            backend = open_backend(lower(traced.graph, quantize_weights(model, traced, 8, 10), target), threads=1)
+            backend = open_backend(lower(traced.graph, quantize_weights(model, traced, Bits(8, 10)), target), threads=1)
             stack.callback(backend.close)
             feed = {f"x{i}": x.detach().numpy() for i, x in enumerate(model.sample([1.0]))}
             engines.append((backend, feed))

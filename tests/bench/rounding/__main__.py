@@ -19,6 +19,7 @@ from rich.table import Table
 from tests.bench.record import clip_of, described, write_results
 
 from inr_train import Checkpoint, Clip, fit
+from inr_train.bits import Bits
 from inr_train.compensation import compensate
 from inr_train.evaluate import evaluate
 from inr_train.quantization import QuantizedModel
@@ -76,7 +77,7 @@ def points(clip: Clip, preset: str, epochs: float, threads: int) -> Iterator[dic
 def losses(checkpoint: Checkpoint, clip: Clip, bits: int) -> dict[str, float]:
     """Decibels lost by rounding one by one, and by rounding together."""
     model = checkpoint.build()
-    frames, traced, all_bits = torch.from_numpy(clip.frames).permute(0, 3, 1, 2), trace(model), (bits, BIAS_BITS, bits)
+    frames, traced, all_bits = torch.from_numpy(clip.frames).permute(0, 3, 1, 2), trace(model), Bits(bits, BIAS_BITS)
     found = {}
     for key in ("one_by_one_loss_db", "together_loss_db"):
         if key == "together_loss_db":
