@@ -53,18 +53,18 @@ class Recipe:
     epochs: passes over the clip, perhaps a part of one. batch_size: frames a step; of networks that learn from pixels,
     those. loss and alpha: see `losses.py`. learning_rate: peak; linear warm-up over the share `warmup` of all steps,
     then by `decay` (`cosine` or `linear`) to zero. betas: of Adam. optimizer: `adam`, or `muon` (see `optimizers.py`),
-    which moves hidden matrices by the peak muon_rate and weight_decay beside Adam for the rest. grid_rate: of grids,
-    as a multiple of the learning rate. clip_norm: of the gradient. weight_bits, bias_bits: of the stored integers.
+    which moves hidden matrices by the peak muon_rate and weight_decay beside Adam for the rest. grid_rate: of grids, as
+    a multiple of the learning rate. clip_norm: of the gradient. weight_bits, bias_bits: of the stored integers.
     float_bits: of the weights of layers that compute in float everywhere, at least weight_bits; 0 leaves it to a
     measurement when quantization begins (`rounding.py`), which then also finds grid_bits, those of each grid; none are
-    the weight bits. prune_power: see `pruning.py`; 0 prunes by magnitude, 0.5
-    adaptively. phases: shares of those that are no branches add up to 1. until_psnr: dB at which phases without
-    quantization end early, 0 for never. candidates: how many random beginnings race for being continued (`race.py`).
-    compiled: what is drawn in steps without quantization goes through torch.compile (`compiled.py`).
-    dtype: `bf16` (autocast) or `fp32`, "" to take the faster one here; threads: 0 likewise. Both, and the milliseconds
-    of a step, of an evaluation and of rounding, are settled once before the first step; where a time budget is fitted
-    again, the milliseconds and the epochs become those of the run so far (`budget.py`). every:
-    evaluations compare one of so many frames; more than 1 only where a time budget is too short for all of them.
+    the weight bits. prune_power: see `pruning.py`; 0 prunes by magnitude, 0.5 adaptively. phases: shares of those that
+    are no branches add up to 1. until_psnr: dB at which phases without quantization end early, 0 for never. candidates:
+    how many random beginnings race for being continued (`race.py`). compiled: what is drawn in steps without
+    quantization goes through torch.compile (`compiled.py`). dtype: `bf16` (autocast) or `fp32`, "" to take the faster
+    one here; threads: 0 likewise. Both, and the milliseconds of a step, of an evaluation and of rounding, are settled
+    once before the first step; where a time budget is fitted again, the milliseconds and the epochs become those of the
+    run so far (`budget.py`). every: evaluations compare one of so many frames; more than 1 only where a time budget is
+    too short for all of them.
     """
 
     name: str

@@ -191,11 +191,12 @@ class Run:
         else:
             if frame_count and not self.recipe.float_bits:
                 self._settle_bits(frame_count)
-            bits = self.recipe.bits
             if kind == "int8" and not ranges and frame_count:
-                ranges = ranges_over(self.model, self.trace(), bits, range(frame_count))
+                ranges = ranges_over(self.model, self.trace(), self.recipe.bits, range(frame_count))
             wanted = ranges if kind == "int8" else None
-            self.network = QuantizedModel(self.model, self.trace(), bits, wanted, phase.noise).to(self.device)
+            self.network = QuantizedModel(self.model, self.trace(), self.recipe.bits, wanted, phase.noise).to(
+                self.device
+            )
         wanted_compiled = self.recipe.compiled and kind == "none"
         self.decode = compiled_decode(self.model, self.device) if wanted_compiled else None
         self.optimizer = make_optimizer(self.model, self.network, self.recipe, before)

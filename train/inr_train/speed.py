@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from inr_train.bits import Bits
 from inr_train.compensation import FRAMES
 from inr_train.compiled import Decode, compiled_decode, compiling
 from inr_train.evaluate import evaluate
@@ -100,9 +99,8 @@ def measure_speed(
 
 def _imitation(copied: VideoModel, frames: Tensor, recipe: Recipe, traced: Trace, kind: str) -> _Trial:
     copied.settle(frames)
-    bits = Bits(recipe.weight_bits, recipe.bias_bits)
-    ranges = ranges_over(copied, traced, bits, range(min(2, len(frames)))) if kind == "int8" else None
-    network = QuantizedModel(copied, traced, bits, ranges).to(frames.device)
+    ranges = ranges_over(copied, traced, recipe.bits, range(min(2, len(frames)))) if kind == "int8" else None
+    network = QuantizedModel(copied, traced, recipe.bits, ranges).to(frames.device)
     return _Trial(recipe, copied, network, make_optimizer(copied, network, recipe))
 
 
