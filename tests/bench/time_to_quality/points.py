@@ -52,6 +52,7 @@ class Point:
 POINTS = (
     Point("edge-5", "ours"),
     Point("edge-10", "ours"),
+    Point("edge-10", "ours", change="smaller grids", config={"grid_channels": (2, 4, 2, 3)}),
     Point("edge-10", "paper", 4.0),
     Point("edge-20", "ours"),
     Point("nerv-s", "paper"),
