@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from commands import Call
+from torch.amp import GradScaler
 
 from inr_runtime.errors import UsageError
 from inr_train import Clip, fit
@@ -81,8 +83,10 @@ def test_muon_moves_hidden_matrices_only() -> None:
     assert set(MODELS) == {p.family for p in PRESETS.values()}
 
 
-def test_a_run_with_muon_learns_and_resumes_to_the_same_weights(tiny_clip: Clip, tmp_path: Path) -> None:
-    whole = fit(tiny_clip, "nerv-xxs", recipe=MUON)
+@pytest.mark.parametrize("dtype", ["fp32", "fp16"])
+def test_a_run_with_muon_learns_and_resumes_to_the_same_weights(tiny_clip: Clip, tmp_path: Path, dtype: str) -> None:
+    recipe = dataclasses.replace(MUON, dtype=dtype)
+    whole = fit(tiny_clip, "nerv-xxs", recipe=recipe)
     assert whole.report["psnr_db"] > 15
 
     def stop(p: Progress) -> None:
@@ -90,7 +94,7 @@ def test_a_run_with_muon_learns_and_resumes_to_the_same_weights(tiny_clip: Clip,
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        fit(tiny_clip, "nerv-xxs", recipe=MUON, output=tmp_path / "m.pt", progress=stop)
+        fit(tiny_clip, "nerv-xxs", recipe=recipe, output=tmp_path / "m.pt", progress=stop)
     resumed = fit(tiny_clip, output=tmp_path / "m.pt", resume=True)
     for name, weight in whole.weights.items():
         assert np.array_equal(weight.numpy(), resumed.weights[name].numpy())
@@ -253,6 +257,17 @@ def test_sines_of_many_turns_are_not_learned_in_bf16(tiny_clip: Clip, monkeypatc
         model = build_model(preset.family, config_dict(preset.config(24, 40, len(tiny_clip))))
         measure_speed(model, frames, dataclasses.replace(NERF_RECIPE, threads=1), torch.device("cpu"))
     assert raced == {"siren-xs": {"fp32"}, "nerf-xs": {"bf16", "fp32"}}
+
+
+def test_a_loss_scaled_by_too_much_costs_a_step_and_what_no_scale_helps_is_told() -> None:
+    weight = torch.nn.Parameter(torch.ones(1))
+    optimizer = Together([torch.optim.Adam([weight], fused=True)], GradScaler("cpu", init_scale=4.0))
+    told = []
+    for steep in (1e-3, 2e38, 2e38, 2e38, math.inf):
+        optimizer.backward((steep * weight).sum())
+        norm = torch.nn.utils.clip_grad_norm_([weight], 1.0)
+        told.append((optimizer.overflowed(norm), optimizer.scaler.get_scale()))
+    assert told == [(False, 4.0), (True, 2.0), (True, 1.0), (False, 1.0), (False, 0.5)]
 
 
 def test_float32_is_not_tf32_while_a_model_is_fitted(tiny_clip: Clip) -> None:

@@ -92,7 +92,9 @@ TRAINING_DEFAULTS: dict[str, Any] = {
     "--seed", type=click.IntRange(0, 2**31), default=0, show_default=True, help="Seed of weights and frame order."
 )
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda[:N].")
-@click.option("--amp", type=click.Choice(["auto", "off", "bf16"]), default="auto", show_default=True, help="Precision.")
+@click.option(
+    "--amp", type=click.Choice(["auto", "off", "bf16", "fp16"]), default="auto", show_default=True, help="Precision."
+)
 @click.option("--compile", is_flag=True, help="Compile the steps (torch.compile); pays in long runs, if at all.")
 @click.option("--resume", is_flag=True, help="Go on with the unfinished run of this output.")
 @click.option("--save-every", type=float, default=30.0, show_default=True, help="Seconds between resume states.")

@@ -6,11 +6,13 @@ the nearest matrix with orthonormal rows or columns, so that all directions are 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.amp import GradScaler
 
 from inr_train.models import VideoModel
 from inr_train.recipe import Recipe
@@ -106,10 +108,13 @@ class Muon(torch.optim.Optimizer):
 
 
 class Together:
-    """Several optimizers as one. Every group has a `peak`: its learning rate where the schedule is at 1."""
+    """Several optimizers as one. Every group has a `peak`: its learning rate where the schedule is at 1.
 
-    def __init__(self, parts: Sequence[torch.optim.Optimizer]) -> None:
-        self.parts = tuple(parts)
+    scaler: of the loss, enabled where steps compute in fp16, in which small gradients would be nothing.
+    """
+
+    def __init__(self, parts: Sequence[torch.optim.Optimizer], scaler: GradScaler | None = None) -> None:
+        self.parts, self.scaler = tuple(parts), scaler or GradScaler(enabled=False)
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:
@@ -128,10 +133,23 @@ class Together:
         for group in self.param_groups:
             group["lr"] = group["peak"] * share
 
-    def zero_grad(self) -> None:
-        """Forget gradients."""
+    def backward(self, loss: Tensor) -> None:
+        """The gradients of a loss take the place of those before."""
         for part in self.parts:
             part.zero_grad(set_to_none=True)
+        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        for part in self.parts:
+            self.scaler.unscale_(part)
+
+    def overflowed(self, norm: Tensor) -> bool:
+        """Whether these gradients, of that norm, must be left since the loss was scaled by too much: by half now.
+
+        False without a scaler, and where no scale would help: the gradients are what is not finite.
+        """
+        if not self.scaler.is_enabled():
+            return False
+        self.scaler.update()
+        return not math.isfinite(float(norm)) and self.scaler.get_scale() >= 1
 
     def step(self, half: bool = False) -> None:
         """One step of every part; half: large matrices may be orthogonalized in bf16."""
@@ -142,12 +160,13 @@ class Together:
 
     def state_dict(self) -> dict[str, Any]:
         """Plain types and tensors."""
-        return {"parts": [part.state_dict() for part in self.parts]}
+        return {"parts": [part.state_dict() for part in self.parts], "scaler": self.scaler.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Inverse of `state_dict`; raises `ValueError` where the parts differ."""
         for part, saved in zip(self.parts, state["parts"], strict=True):
             part.load_state_dict(saved)
+        self.scaler.load_state_dict(state.get("scaler", {}))
 
 
 def make_optimizer(model: VideoModel, network: nn.Module, recipe: Recipe, before: Together | None = None) -> Together:
@@ -169,7 +188,8 @@ def make_optimizer(model: VideoModel, network: nn.Module, recipe: Recipe, before
     parts: list[torch.optim.Optimizer] = [torch.optim.Adam(adam, lr=rate, betas=recipe.betas, fused=True)]
     if matrices:
         parts.append(Muon([{"params": matrices, "peak": recipe.muon_rate}], recipe.muon_rate, recipe.weight_decay))
-    made = Together(parts)
+    device = next(model.parameters()).device.type
+    made = Together(parts, before.scaler if before else GradScaler(device, enabled=recipe.dtype == "fp16"))
     if before is not None:
         _carry_over(before, made)
     return made

@@ -71,7 +71,7 @@ def changed_recipe(recipe: Recipe, given: dict[str, Any]) -> Recipe | None:
     if given["compile"]:
         changed["compiled"] = True
     if given["amp"] != "auto":
-        changed["dtype"] = {"off": "fp32", "bf16": "bf16"}[given["amp"]]
+        changed["dtype"] = "fp32" if given["amp"] == "off" else given["amp"]
     named = _named_recipe(given["recipe"]) if given["recipe"] else recipe
     try:
         if given["quant_noise"] is not None:

@@ -60,11 +60,11 @@ class Recipe:
     the weight bits. prune_power: see `pruning.py`; 0 prunes by magnitude, 0.5 adaptively. phases: shares of those that
     are no branches add up to 1. until_psnr: dB at which phases without quantization end early, 0 for never. candidates:
     how many random beginnings race for being continued (`race.py`). compiled: what is drawn in steps without
-    quantization goes through torch.compile (`compiled.py`). dtype: `bf16` (autocast) or `fp32`, "" to take the faster
-    one here; threads: 0 likewise. Both, and the milliseconds of a step, of an evaluation and of rounding, are settled
-    once before the first step; where a time budget is fitted again, the milliseconds and the epochs become those of the
-    run so far (`budget.py`). every: evaluations compare one of so many frames; more than 1 only where a time budget is
-    too short for all of them.
+    quantization goes through torch.compile (`compiled.py`). dtype: `bf16` (autocast), `fp16` (and its loss scaled)
+    or `fp32`, "" to take the faster of the first and the last here; threads: 0 likewise. Both, and the milliseconds of
+    a step, of an evaluation and of rounding, are settled once before the first step; where a time budget is fitted
+    again, the milliseconds and the epochs become those of the run so far (`budget.py`). every: evaluations compare one
+    of so many frames; more than 1 only where a time budget is too short for all of them.
     """
 
     name: str
@@ -108,8 +108,8 @@ class Recipe:
             raise ValueError(f"a phase without steps can only quantize, found {self.phases}")
         if any(not p.share for p in self.phases[:-1]):
             raise ValueError(f"a phase without steps is the last, found {self.phases}")
-        if self.dtype not in ("", "bf16", "fp32"):
-            raise ValueError(f"dtype {self.dtype!r} is not bf16 or fp32")
+        if self.dtype not in ("", "bf16", "fp16", "fp32"):
+            raise ValueError(f"dtype {self.dtype!r} is not bf16, fp16 or fp32")
         if self.optimizer not in OPTIMIZERS or not (0 < self.muon_rate <= 1 and 0 <= self.weight_decay <= 10):
             raise ValueError(f"the optimizer is one of {OPTIMIZERS}, its rate lies in 0 to 1, weight decay in 0 to 10")
         if self.decay not in DECAYS:

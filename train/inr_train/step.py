@@ -19,6 +19,7 @@ from inr_train.quantization import QuantizedModel
 from inr_train.recipe import Recipe
 from inr_train.run import Run
 
+AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 STEPS_BETWEEN_LOOKS = 25
 """Of a device that works ahead: looking at the loss means waiting for it."""
 
@@ -37,19 +38,22 @@ class Learner(Protocol):
 def train_step(learner: Learner, places: Places, batch: Tensor) -> Tensor:
     """One optimizer step; returns the loss on the device, NaN where it or the gradient is not finite.
 
+    In fp16 a step may only find that the loss must be scaled by less, and change no weights.
+
     places, batch: as `VideoModel.draw` gives them. On a CPU nothing is changed
     where the loss is NaN; elsewhere the caller looks from time to time, so that the device never waits, and goes back.
     """
     recipe, network = learner.recipe, learner.network
     target = scaled(batch)
-    autocast = torch.autocast(batch.device.type, torch.bfloat16, enabled=recipe.dtype == "bf16")
-    with autocast, drawing_with(learner.model, learner.decode):
+    half = AUTOCAST.get(recipe.dtype)
+    with torch.autocast(batch.device.type, half, enabled=half is not None), drawing_with(learner.model, learner.decode):
         prediction = network(places, target)
     loss = LOSSES[recipe.loss](recipe.alpha)(prediction.float(), target)
-    learner.optimizer.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
+    learner.optimizer.backward(loss)
     mask_gradients(learner.model, learner.masks)
     norm = torch.nn.utils.clip_grad_norm_(network.parameters(), recipe.clip_norm)
+    if learner.optimizer.overflowed(norm):
+        return loss.detach()
     value = torch.where(torch.isfinite(norm), loss.detach(), math.nan)
     if batch.device.type == "cpu" and not math.isfinite(float(value)):
         return value
