@@ -7,6 +7,7 @@ where there is one, have the smallest mean square.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -100,13 +101,28 @@ def best_range(
     edges = np.linspace(low, high, len(histogram) + 1)
     values = (edges[1:] + edges[:-1]) / 2
     wanted = np.where(values < 0, slope * values, values)
-    candidates = [(float(low * a), float(high * b)) for a in SHRINK for b in SHRINK] if high > low else []
+    if high <= low:
+        return extremes
+    if shift:
+        candidates = _whole_ranges(low, high, shift)
+    else:
+        candidates = [(float(low * a), float(high * b)) for a in SHRINK for b in SHRINK]
 
     def error(candidate: Range) -> float:
         units = shifted_parameters(candidate[1], shift) if shift else activation_parameters(candidate, zero_based)
         return float(histogram @ np.square(_through_int8(values, *units, slope) - wanted))
 
-    return min(candidates, key=error, default=extremes)
+    return min(candidates, key=error)
+
+
+def _whole_ranges(low: float, high: float, shift: float) -> list[Range]:
+    """Ranges of a square, as small as `SHRINK` has them, of which `shift` is a whole number of steps.
+
+    The largest holds `high`: to saturate just below it would take from all large values alike, which adds up.
+    """
+    most, least = max(high, shift), max(high * float(SHRINK[0]), shift)
+    steps = range(math.floor(255 * shift / most), math.ceil(255 * shift / least) + 1)
+    return [(low, 255 * shift / n) for n in steps if n > 0]
 
 
 def _through_int8(values: Floats, scale: np.float32, zero: int, slope: float) -> Floats:
