@@ -45,9 +45,12 @@ def write_results(
     return path
 
 
-def recorded(bench: str) -> list[dict[str, Any]]:
-    """Return the rows of this machine's result file, each with the commit it is of; none where there is no file."""
-    path = RESULTS / bench / f"{slug(processor_name())}.json"
+def recorded(bench: str, hardware: str | None = None) -> list[dict[str, Any]]:
+    """Return the rows of this machine's result file, each with the commit it is of; none where there is no file.
+
+    hardware: as of `make_record`.
+    """
+    path = RESULTS / bench / f"{slug(hardware or processor_name())}.json"
     if not path.exists():
         return []
     record = json.loads(path.read_text(encoding="utf-8"))
@@ -97,6 +100,16 @@ def clip_of(video: str | None, size: str | None) -> Clip:
 def described(clip: Clip) -> str:
     """A clip for protocols: frames, size, name."""
     return f"{len(clip)} frames of {clip.info.width}x{clip.info.height} of {Path(clip.source).name}"
+
+
+def gpu_name(device: str) -> str | None:
+    """The name of the GPU that `--device` of a bench means; None where that is the processor."""
+    import torch
+
+    from inr_train.start import choose_device
+
+    place = choose_device(device)
+    return torch.cuda.get_device_name(place) if place.type == "cuda" else None
 
 
 def processor_name() -> str:

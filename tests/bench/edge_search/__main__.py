@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from tests.bench.edge_search.variants import VARIANTS, Variant
-from tests.bench.record import clip_of, commit, described, recorded, write_results
+from tests.bench.record import clip_of, commit, described, gpu_name, recorded, write_results
 
 from inr_export import export
 from inr_runtime.files import replacing
@@ -62,13 +62,14 @@ def main(video: str | None, size: str | None, only: Sequence[str], record: bool,
             "all frames, float32; psnr_8bit_db: its frames in 8 bits, as the file's are. psnr_int8_db: the file in "
             "cpu-int8, all frames, whatever int8 loses. step_cpu_ms: processor time of a step and its part of rounding."
         )
-        print(write_results("edge_search", protocol, [*of_other_searches(rows), *rows]))
+        gpu = gpu_name(given["device"])
+        print(write_results("edge_search", protocol, [*of_other_searches(rows, gpu), *rows], gpu))
 
 
-def of_other_searches(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def of_other_searches(rows: Sequence[dict[str, Any]], gpu: str | None = None) -> list[dict[str, Any]]:
     """What this machine's record has of other clips, or of as many epochs as none of these."""
     here = {(r["clip"], r["epochs"]) for r in rows}
-    return [r for r in recorded("edge_search") if (r["clip"], r["epochs"]) not in here]
+    return [r for r in recorded("edge_search", gpu) if (r["clip"], r["epochs"]) not in here]
 
 
 def measured(variant: Variant, clip: Clip, seed: int, work: Path, given: dict[str, Any]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
-from tests.bench.record import clip_of, described, recorded, write_results
+from tests.bench.record import clip_of, described, gpu_name, recorded, write_results
 from tests.bench.time_to_quality.figures import draw
 from tests.bench.time_to_quality.points import POINTS, measured
 
@@ -58,7 +58,8 @@ def main(
     rows = [json.loads(path.read_text()) for path in sorted(work.glob("*.json"))]
     show(rows)
     if record:
-        rows = with_recorded(rows)
+        gpu = gpu_name(given["device"])
+        rows = with_recorded(rows, gpu)
         protocol = (
             f"{described(clip)}; each point a run with that time budget, its "
             "start-up inside. psnr_float_db: as many steps without quantization (_8bit_: its frames in 8 "
@@ -68,15 +69,15 @@ def main(
             "paper's with its own learning rate or a multiple of it (edge: NeRV's), or ours, `edge` or `muon`, "
             "which differ in learning rates: whichever is better for the network after a few passes over this clip."
         )
-        path = write_results("time_to_quality", protocol, rows)
-        draw(rows, path.parent)
+        path = write_results("time_to_quality", protocol, rows, gpu)
+        draw(rows, path.parent, f"{path.stem}-" if gpu else "")
         print(path)
 
 
-def with_recorded(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def with_recorded(rows: Sequence[dict[str, Any]], gpu: str | None = None) -> list[dict[str, Any]]:
     """The rows, and before them those points of this machine's record that they have no seed of."""
     new = {_key(r) for r in rows}
-    return [r for r in recorded("time_to_quality") if _key(r) not in new] + list(rows)
+    return [r for r in recorded("time_to_quality", gpu) if _key(r) not in new] + list(rows)
 
 
 def _key(row: dict[str, Any]) -> tuple[Any, ...]:

@@ -21,8 +21,8 @@ ENOUGH = 6
 COLORS = colormaps["tab20"].colors  # type: ignore[attr-defined]
 
 
-def draw(rows: Rows, folder: Path) -> None:
-    """Write time.png, and work.png of the longest time that `ENOUGH` models have."""
+def draw(rows: Rows, folder: Path, prefix: str = "") -> None:
+    """Write time.png, and work.png of the longest time that `ENOUGH` models have, with a prefix to their names."""
     figure, axes = plt.subplots(figsize=(9, 4.5), layout="constrained")
     for color, ((model, recipe), chosen) in zip(COLORS, _grouped(rows).items(), strict=False):
         times = sorted({r["minutes"] for r in chosen})
@@ -31,12 +31,12 @@ def draw(rows: Rows, folder: Path) -> None:
     axes.set(xlabel="minutes, start-up included", ylabel="PSNR of the float model (dB)", xscale="log")
     _plain(axes, sorted({r["minutes"] for r in rows}))
     figure.legend(fontsize=8, loc="outside right upper")
-    figure.savefig(folder / "time.png", dpi=110)
+    figure.savefig(folder / f"{prefix}time.png", dpi=110)
     plt.close(figure)
-    _draw_work(rows, folder)
+    _draw_work(rows, folder / f"{prefix}work.png")
 
 
-def _draw_work(rows: Rows, folder: Path) -> None:
+def _draw_work(rows: Rows, path: Path) -> None:
     models = {t: {r["model"] for r in rows if r["minutes"] == t} for t in {r["minutes"] for r in rows}}
     minutes = max((t for t, found in models.items() if len(found) >= ENOUGH), default=max(models))
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4), layout="constrained", sharey=True)
@@ -52,7 +52,7 @@ def _draw_work(rows: Rows, folder: Path) -> None:
     _plain(left, (5, 10, 20, 50, 100))
     _plain(right, (300, 500, 1000, 2000))
     figure.legend(fontsize=8, loc="outside right upper")
-    figure.savefig(folder / "work.png", dpi=110)
+    figure.savefig(path, dpi=110)
     plt.close(figure)
 
 

@@ -26,13 +26,15 @@ from inr_train.recipes import EDGE_RECIPE, MUON_RECIPE, NERV_RECIPE
 class Point:
     """recipe: `paper` (the preset's own; for Edge, which has no paper, NeRV's) or `ours` (see `OURS`).
 
-    rate: times the recipe's learning rates. change: what differs in the network, in words and as fields of its config.
+    rate: times the recipe's learning rates. compiled: the steps. change: what differs in the network, in words and as
+    fields of its config.
     """
 
     preset: str
     recipe: str
     rate: float = 1.0
     bits: int = 8
+    compiled: bool = False
     change: str = ""
     config: Mapping[str, Any] = field(default_factory=dict)
 
@@ -46,7 +48,7 @@ class Point:
         """The recipe, with what is changed in it."""
         rate = f" x{self.rate:g}" if self.rate != 1 else ""
         bits = f"{self.bits} bits" if self.bits != 8 else ""
-        return ", ".join(filter(None, (self.recipe + rate, bits, self.change)))
+        return ", ".join(filter(None, (self.recipe + rate, bits, "compiled" * self.compiled, self.change)))
 
 
 POINTS = (
@@ -54,7 +56,9 @@ POINTS = (
     Point("edge-10", "ours"),
     Point("edge-10", "ours", change="smaller grids", config={"grid_channels": (2, 4, 2, 3)}),
     Point("edge-10", "paper", 4.0),
+    Point("edge-10", "ours", compiled=True),
     Point("edge-20", "ours"),
+    Point("edge-20", "ours", compiled=True),
     Point("nerv-s", "paper"),
     Point("nerv-s", "paper", 4.0),
     Point("nerv-s", "ours"),
@@ -63,6 +67,7 @@ POINTS = (
     Point("hnerv-0.35m", "paper"),
     Point("hnerv-0.35m", "ours"),
     Point("hnerv-0.35m", "ours", change="conditional", config={"activation": "sine", "time_width": 32}),
+    Point("hnerv-boost-1.5m", "ours"),
     Point("hinerv-bunny-xxs", "paper"),
     Point("hinerv-bunny-xxs", "ours"),
     Point("hinerv-bunny-b-xxs", "paper"),
@@ -122,7 +127,7 @@ def _recipe(point: Point) -> Recipe:
     paper = NERV_RECIPE if preset.family == "edge" else preset.recipe
     recipe = OURS[preset.family] if point.recipe == "ours" else paper
     rates = {k: getattr(recipe, k) * point.rate for k in ("learning_rate", "muon_rate")}
-    return replace(recipe, weight_bits=point.bits, **rates)
+    return replace(recipe, weight_bits=point.bits, compiled=point.compiled, **rates)
 
 
 def _kmac(name: str, config: Any, clip: Clip) -> float:
