@@ -264,7 +264,8 @@ def _pruned_late(phases: tuple[Phase, ...], sparsity: float) -> tuple[Phase, ...
 
 
 def fine_tuning(recipe: Recipe) -> Recipe:
-    """The same recipe for weights that are trained already: a quarter of the epochs, half the learning rate."""
+    """The same recipe for weights that are trained already: a quarter of the epochs, half the learning rates."""
     phases = (Phase("fine-tune", 0.5), Phase("int8", 0.5, quantize="int8"))
-    epochs, rate = max(1, recipe.epochs // 4), recipe.learning_rate / 2
-    return replace(recipe, name=f"{recipe.name} fine-tuning", epochs=epochs, learning_rate=rate, phases=phases)
+    rates = {"learning_rate": recipe.learning_rate / 2, "muon_rate": recipe.muon_rate / 2}
+    epochs = max(1, recipe.epochs // 4)
+    return replace(recipe, name=f"{recipe.name} fine-tuning", epochs=epochs, phases=phases, **rates)
