@@ -21,7 +21,8 @@ from inr_train import Checkpoint, Clip, fit
 from inr_train.models import NeRV, NeRVConfig
 from inr_train.presets import PRESETS
 from inr_train.pruning import compress, prune, sparsity_of
-from inr_train.recipe import Phase, Recipe, with_noise
+from inr_train.recipe import Phase, Recipe, fine_tuning, with_noise
+from inr_train.recipes import EDGE_RECIPE
 from inr_train.runlog import Progress
 
 FAST = dataclasses.replace(PRESETS["nerv-xxs"].recipe, epochs=8, dtype="bf16", threads=1)
@@ -80,6 +81,12 @@ def test_pruning_in_steps_is_cumulative_and_never_gives_back() -> None:
     second = prune(model, 0.5, 0.5)
     assert sparsity_of(model) == pytest.approx(0.5, abs=1e-3)
     assert all((~first[n] <= ~second[n]).all() for n in first)
+
+
+def test_fine_tuning_is_slower_whatever_moves_the_weights() -> None:
+    slower = fine_tuning(EDGE_RECIPE)
+    assert slower.muon_rate == EDGE_RECIPE.muon_rate / 2
+    assert slower.learning_rate == EDGE_RECIPE.learning_rate / 2
 
 
 def test_pruned_weights_stay_zero_through_fine_tuning_and_into_the_file(tiny_clip: Clip, tmp_path: Path) -> None:

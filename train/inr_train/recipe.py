@@ -266,6 +266,5 @@ def _pruned_late(phases: tuple[Phase, ...], sparsity: float) -> tuple[Phase, ...
 def fine_tuning(recipe: Recipe) -> Recipe:
     """The same recipe for weights that are trained already: a quarter of the epochs, half the learning rates."""
     phases = (Phase("fine-tune", 0.5), Phase("int8", 0.5, quantize="int8"))
-    rates = {"learning_rate": recipe.learning_rate / 2, "muon_rate": recipe.muon_rate / 2}
-    epochs = max(1, recipe.epochs // 4)
-    return replace(recipe, name=f"{recipe.name} fine-tuning", epochs=epochs, phases=phases, **rates)
+    slower = replace(recipe, learning_rate=recipe.learning_rate / 2, muon_rate=recipe.muon_rate / 2)
+    return replace(slower, name=f"{recipe.name} fine-tuning", epochs=max(1, recipe.epochs // 4), phases=phases)
