@@ -31,7 +31,7 @@ class Checkpoint:
     """A trained model.
 
     model, config: the representation. info: the clip. weights: by parameter name. weight_bits, bias_bits, float_bits,
-    grid_bits: of the stored integers (`quantization.Bits`). ranges: learned activation ranges by edge of the canonical
+    grid_bits: of the stored integers (`bits.Bits`). ranges: learned activation ranges by edge of the canonical
     graph whose digest is `graph_digest`; empty without int8. recipe, report: how it was trained and what came out
     (`psnr_db` and others). source: where the clip came from: path, options as texts, SHA-256 of the frames.
     """
