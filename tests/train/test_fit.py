@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -169,3 +171,30 @@ def test_weights_that_go_astray_at_an_evaluation_are_never_kept(
     checkpoint = fit(tiny_clip, "nerv-xxs", recipe=FAST, quantize="none")
     assert np.isfinite(weights(checkpoint)).all()
     assert np.isfinite(checkpoint.report["psnr_db"])
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"seed": 4}, "seed 3"),
+        ({"threads": 2}, "threads=1"),
+        ({"recipe": dataclasses.replace(FAST, dtype="fp32")}, "dtype=bf16"),
+        ({"recipe": dataclasses.replace(FAST, learning_rate=0.1)}, "learning_rate=0.005"),
+        ({"epochs": 9}, "12 epochs"),
+    ],
+    ids=["seed", "threads", "amp", "lr", "epochs"],
+)
+def test_resuming_refuses_what_the_run_did_not_begin_with(
+    tiny_clip: Clip, tmp_path: Path, asked: dict[str, Any], words: str
+) -> None:
+    """Seed, threads and precision were ignored without a word, where they cannot change any more."""
+
+    def stop(p: Progress) -> None:
+        raise KeyboardInterrupt
+
+    began: dict[str, Any] = {"recipe": FAST, "seed": 3, "threads": 1, "output": tmp_path / "m.pt"}
+    with pytest.raises(KeyboardInterrupt):
+        fit(tiny_clip, "nerv-xxs", **began, progress=stop)
+    with pytest.raises(UsageError, match=re.escape(words)):
+        fit(tiny_clip, output=tmp_path / "m.pt", resume=True, **asked)
+    assert fit(tiny_clip, **began, resume=True).seed == 3

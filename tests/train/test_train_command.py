@@ -11,6 +11,7 @@ import pytest
 from commands import Call
 
 from inr_train import Checkpoint
+from inr_train.recipes import EDGE_RECIPE
 
 SMALL = ("--preset", "nerv-xxs", "--threads", "1", "--amp", "off")
 
@@ -51,6 +52,24 @@ def test_the_config_can_be_changed_field_by_field(video: Path, tmp_path: Path) -
     assert (config["activation"], config["upscale"], config["strides"]) == ("gelu", "bilinear", [2, 2])
 
 
+def test_the_recipe_can_be_changed_field_by_field(video: Path, tmp_path: Path, call: Call) -> None:
+    changes = ("muon_rate=0.02", "betas=0.8,0.95", "decay=cosine", "warmup=0.1")
+    options = [word for change in changes for word in ("--set", f"recipe.{change}")]
+    code, out, words = call("inr-train", video, "--preset", "edge-5", *options, "--epochs", 1, "--json")
+    assert code == 0, words
+    recipe = json.loads(out)["recipe"]
+    assert [recipe[k] for k in ("muon_rate", "betas", "decay", "warmup")] == [0.02, [0.8, 0.95], "cosine", 0.1]
+
+
+def test_a_lower_learning_rate_is_lower_for_matrices_too(video: Path, tmp_path: Path, call: Call) -> None:
+    """It was Adam's only, which moves next to nothing of an Edge: a run that diverged was told to try it."""
+    code, out, words = call("inr-train", video, "--preset", "edge-5", "--lr", 0.005, "--epochs", 1, "--json")
+    assert code == 0, words
+    recipe = json.loads(out)["recipe"]
+    assert recipe["learning_rate"] == 0.005
+    assert recipe["muon_rate"] == pytest.approx(EDGE_RECIPE.muon_rate / 2)
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "word"),
     [
@@ -67,6 +86,11 @@ def test_the_config_can_be_changed_field_by_field(video: Path, tmp_path: Path) -
         (("VIDEO", "-o", "no/such/folder/m.pt"), 2, "no/such/folder"),
         (("VIDEO", "--resume", "-o", "fresh.pt"), 3, "nothing to resume"),
         (("VIDEO", "--lr", "nan"), 2, "learning rate"),
+        (("VIDEO", "--preset", "edge-5", "--lr", "1"), 2, "Muon's rate"),
+        (("VIDEO", "--set", "recipe.muon_rat=0.1"), 2, "recipe.muon_rate"),
+        (("VIDEO", "--set", "recipe.muon_rate=fast"), 2, "type float"),
+        (("VIDEO", "--set", "recipe.phases=1"), 2, "KEY=VALUE"),
+        (("VIDEO", "--time-budget", "9s", "--epochs", "3"), 2, "one of them"),
         (("VIDEO", "--preset", "nerv-xxs", "--set", "reduction=0"), 2, "nerv"),
         (("VIDEO", "--loss", "l1", "--log", "there.pt"), 2, "-y"),
         ((), 2, "which video"),

@@ -45,7 +45,15 @@ from inr_train.start import Estimate, choose_preset, default_recipe, last_path
 TRAINING_DEFAULTS: dict[str, Any] = {
     **dict.fromkeys(("epochs", "recipe", "batch_size", "lr", "loss", "alpha", "log", "bits", "origin", "prune_power")),
     **dict.fromkeys(("quant_noise", "heldout", "from_weights", "time_budget", "until_psnr", "candidates", "compile")),
-    **{"preset": "auto", "seed": 0, "device": "auto", "amp": "auto", "overrides": (), "save_every": 30.0, "prune": 0.0},
+    **{
+        "preset": "auto",
+        "seed": None,
+        "device": "auto",
+        "amp": "auto",
+        "overrides": (),
+        "save_every": 30.0,
+        "prune": 0.0,
+    },
 }
 """What `train_with_progress` takes for options that a caller has no opinion on."""
 
@@ -65,10 +73,16 @@ TRAINING_DEFAULTS: dict[str, Any] = {
 @click.option("--until-psnr", type=click.FloatRange(0, 100), help="End when this PSNR is reached, in dB.")
 @click.option("--candidates", type=click.IntRange(1, 100), help="Random beginnings that race; the best one goes on.")
 @click.option("-b", "--batch-size", type=click.IntRange(1), help="Frames per step (default: the preset's).")
-@click.option("--lr", type=float, help="Peak learning rate (default: the preset's).")
+@click.option("--lr", type=float, help="Peak learning rate, Muon's in proportion (default: the preset's).")
 @click.option("--loss", type=click.Choice(list(LOSSES)), help="Loss (default: the preset's).")
 @click.option("--alpha", type=float, help="Weight of the first term of a mixed loss.")
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a field of the network's config.")
+@click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Change a field of the network's config, or with recipe.KEY=VALUE of the recipe.",
+)
 @click.option(
     "--quantize", "--target", type=click.Choice(QUANTIZE), help="Train for this file (default: the recipe's, int8)."
 )
@@ -88,9 +102,7 @@ TRAINING_DEFAULTS: dict[str, Any] = {
 )
 @click.option("--heldout", is_flag=True, help="Fit the even frames only, and score the odd ones between them.")
 @reading_options
-@click.option(
-    "--seed", type=click.IntRange(0, 2**31), default=0, show_default=True, help="Seed of weights and frame order."
-)
+@click.option("--seed", type=click.IntRange(0, 2**31), help="Seed of weights and frame order (default: 0).")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda[:N].")
 @click.option(
     "--amp", type=click.Choice(["auto", "off", "bf16", "fp16"]), default="auto", show_default=True, help="Precision."
@@ -144,8 +156,6 @@ def _heldout_line(score: dict[str, Any]) -> str:
 
 def train_with_progress(clip: Clip, output: Path, quiet: bool, **given: Any) -> Checkpoint:
     """`fit` with a line before, a progress line during and two lines after it."""
-    if given["time_budget"] and given["epochs"]:
-        raise UsageError("--time-budget chooses the number of --epochs; give one of them")
     origin = Checkpoint.load(given["origin"]) if given["origin"] else None
     preset = choose_preset(clip, given["preset"], origin)
     recipe = changed_recipe(default_recipe(preset, origin), given)

@@ -7,7 +7,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +62,7 @@ def fit(
     quantize: str | None = None,
     sparsity: float = 0.0,
     origin: Checkpoint | None = None,
-    seed: int = 0,
+    seed: int | None = None,
     device: str = "auto",
     threads: int = 0,
     output: str | Path | None = None,
@@ -76,19 +76,21 @@ def fit(
     """Train a representation on a clip and return it.
 
     preset: see `inr_train.presets`; auto chooses by frame size. epochs, recipe: default to the preset's. seconds: train
-    for so long instead, as many epochs as that allows; 0: the epochs. config: fields
-    of the model's config that replace the preset's. quantize: what the file will hold: `int8` (weights and
-    activations), `weights`, or `none` for a float model; None leaves it to the recipe. sparsity: share of the weights
-    to prune. origin: start from this trained model instead of random weights, with a shorter recipe. device: auto, cpu
-    or cuda[:N]. threads: 0 takes what is faster here, all cores or one. output: where to write `model.pt`; a run that
-    was stopped goes on from `model.last.pt` beside it with resume=True. log: a JSONL file, one row per evaluation.
-    save_every: seconds between resume states. announce: called once before training. progress: called after every step;
-    it may raise `KeyboardInterrupt` to stop. The same seed gives the same weights where dtype and threads are the same:
-    both are chosen by speed unless the recipe and `threads` fix them; with `seconds`, where the number of epochs is the
-    same too, which follows from the clock.
+    for so long instead, as many epochs as that allows; 0: the epochs. config: fields of the model's config that replace
+    the preset's. quantize: what the file will hold: `int8` (weights and activations), `weights`, or `none` for a float
+    model; None leaves it to the recipe. sparsity: share of the weights to prune. origin: start from this trained model
+    instead of random weights, with a shorter recipe. seed: None is 0. device: auto, cpu or cuda[:N]. threads: 0 takes
+    what is faster here, all cores or one. output: where to write `model.pt`; a run that was stopped goes on from
+    `model.last.pt` beside it with resume=True, and is refused where what is given here is not what it began with.
+    log: a JSONL file, one row per evaluation. save_every: seconds between resume states. announce: called once before
+    training. progress: called after every step; it may raise `KeyboardInterrupt` to stop. The same seed gives the same
+    weights where dtype and threads are the same: both are chosen by speed unless the recipe and `threads` fix them;
+    with `seconds`, where the number of epochs is the same too, which follows from the clock.
     Raises `UsageError` or `InputError` on bad arguments, `InrError` where training diverges or memory runs out: then
     the best model so far is in `model.best.pt`, and the run in `model.last.pt`.
     """
+    if epochs is not None and seconds:
+        raise UsageError("--time-budget chooses the number of --epochs; give one of them")
     path = Path(output) if output is not None else None
     place = choose_device(device)
     chosen = choose_preset(clip, preset, origin)
@@ -99,11 +101,12 @@ def fit(
         frames = torch.from_numpy(clip.frames).permute(0, 3, 1, 2).to(place)
         if resume and path is not None:
             run = resume_run(last_path(path), clip, place)
-            asked = wanted if recipe or quantize or sparsity else None
-            check_resumed(run, preset, (epochs, seconds), asked, config or {})
+            same = replace(run.recipe, threads=threads or run.recipe.threads)
+            asked = wanted if recipe or quantize or sparsity else same
+            check_resumed(run, preset, (epochs, seconds), seed, asked, config or {})
         else:
             fields = model_config(clip, chosen, config or {}, origin)
-            run = start_run(clip, chosen, fields, wanted, seed, place, frames, origin, seconds)
+            run = start_run(clip, chosen, fields, wanted, seed or 0, place, frames, origin, seconds)
             _forget(path)
         if announce:
             announce(Estimate.of(run, frames))
@@ -297,7 +300,8 @@ def _restart(run: Run, what: str) -> None:
     run.restarts = restarts = run.restarts + 1
     if restarts > MAX_RESTARTS:
         words = f"training {what} at step {run.step}, though it went back {restarts - 1} times"
-        raise DivergedError(f"{words}; start again with a lower --lr or another --seed")
+        precision = ", --amp off" if run.recipe.dtype == "fp16" else ""
+        raise DivergedError(f"{words}; start again with a lower --lr{precision} or another --seed")
     warnings.warn(f"training {what} at step {run.step}: going back, with half the learning rate", stacklevel=2)
     run.restore(run.good)
     run.restarts = restarts

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from fractions import Fraction
 from pathlib import Path
@@ -60,19 +61,31 @@ def read_options(**given: Any) -> ReadOptions:
 
 _RECIPE_FIELDS = {"lr": "learning_rate", "bits": "weight_bits"}
 """Fields of the recipe by the options that set them, where the names differ."""
+_RECIPE = "recipe."
+"""What `--set` has before the name of a field of the recipe."""
+_FIXED = ("name", "phases", "epochs", "every")
+"""Fields of a recipe that `--set` leaves alone, beside what is measured: options of their own change the rest."""
 
 
 def changed_recipe(recipe: Recipe, given: dict[str, Any]) -> Recipe | None:
-    """The preset's or the named recipe with what the command line changes; None where it changes nothing."""
+    """The preset's or the named recipe with what the command line changes; None where it changes nothing.
+
+    `--lr` takes the rate of matrices with it, in proportion.
+    """
+    named = _named_recipe(given["recipe"]) if given["recipe"] else recipe
     options = ("batch_size", "lr", "loss", "alpha", "bits", "prune_power", "until_psnr", "candidates")
     changed = {_RECIPE_FIELDS.get(o, o): given[o] for o in options if given[o] is not None}
+    if given["lr"] is not None and named.optimizer == "muon":
+        changed["muon_rate"] = named.muon_rate * given["lr"] / named.learning_rate
     if given["bits"] is not None:
         changed["float_bits"] = given["bits"]
     if given["compile"]:
         changed["compiled"] = True
     if given["amp"] != "auto":
         changed["dtype"] = "fp32" if given["amp"] == "off" else given["amp"]
-    named = _named_recipe(given["recipe"]) if given["recipe"] else recipe
+    kinds = {k: v for k, v in _kinds(Recipe).items() if k not in _FIXED and not k.startswith("ms_per_")}
+    pairs = [pair.removeprefix(_RECIPE) for pair in given["overrides"] if pair.startswith(_RECIPE)]
+    changed |= _parsed(kinds, pairs, _RECIPE)
     try:
         if given["quant_noise"] is not None:
             named = with_noise(named, given["quant_noise"])
@@ -96,25 +109,36 @@ def _named_recipe(name: str) -> Recipe:
     return Recipe.from_dict(data.get("recipe", data))
 
 
-def parse_overrides(family: str, pairs: tuple[str, ...]) -> dict[str, Any]:
-    """Fields of a family's config from `--set KEY=VALUE`; raises `UsageError`."""
-    # Annotations are texts or types, as the module of the config has them.
-    kinds = {f.name: getattr(f.type, "__name__", str(f.type)) for f in fields(MODELS[family].config_type)}
+def parse_overrides(family: str, pairs: Sequence[str]) -> dict[str, Any]:
+    """Fields of a family's config from `--set KEY=VALUE`, those of the recipe left out; raises `UsageError`."""
+    return _parsed(_kinds(MODELS[family].config_type), [p for p in pairs if not p.startswith(_RECIPE)])
+
+
+def _kinds(owner: Any) -> dict[str, str]:
+    """Types of a dataclass's fields, as written."""
+    # Annotations are texts or types, as the module of the dataclass has them.
+    return {f.name: getattr(f.type, "__name__", str(f.type)) for f in fields(owner)}
+
+
+def _parsed(kinds: Mapping[str, str], pairs: Sequence[str], prefix: str = "") -> dict[str, Any]:
+    """Values of fields from texts KEY=VALUE. prefix: what messages put before them."""
     values: dict[str, Any] = {}
     for pair in pairs:
         name, _, text = pair.partition("=")
         if name not in kinds or not text:
-            raise UsageError(f"--set {pair}: expected KEY=VALUE with a KEY of {', '.join(kinds)}")
+            known = ", ".join(prefix + kind for kind in kinds)
+            raise UsageError(f"--set {prefix}{pair}: expected KEY=VALUE with a KEY of {known}")
         try:
             values[name] = _parse(kinds[name], text)
         except (ValueError, KeyError) as error:
-            raise UsageError(f"--set {pair}: expected a value of type {kinds[name]}") from error
+            raise UsageError(f"--set {prefix}{pair}: expected a value of type {kinds[name]}") from error
     return values
 
 
 def _parse(kind: str, text: str) -> Any:
     if kind.startswith("tuple"):
-        return tuple(int(part) for part in text.split(","))
+        number = float if "float" in kind else int
+        return tuple(number(part) for part in text.split(","))
     if kind == "bool":
         return {"true": True, "false": False}[text.lower()]
     return {"int": int, "float": float}.get(kind, str)(text)

@@ -110,8 +110,6 @@ class Recipe:
             raise ValueError(f"a phase without steps is the last, found {self.phases}")
         if self.dtype not in ("", "bf16", "fp16", "fp32"):
             raise ValueError(f"dtype {self.dtype!r} is not bf16, fp16 or fp32")
-        if self.optimizer not in OPTIMIZERS or not (0 < self.muon_rate <= 1 and 0 <= self.weight_decay <= 10):
-            raise ValueError(f"the optimizer is one of {OPTIMIZERS}, its rate lies in 0 to 1, weight decay in 0 to 10")
         if self.decay not in DECAYS:
             raise ValueError(f"rates decay by one of {DECAYS}")
         if not 0 < self.grid_rate <= 100 or not 0 <= self.until_psnr <= 100:
@@ -124,6 +122,8 @@ class Recipe:
             0 < self.learning_rate <= 10 and 0 <= self.alpha <= 1e3 and self.clip_norm > 0 and self.bias_bits <= 16
         ):
             raise ValueError("learning rate lies in 0 to 10, alpha is not negative, clip norm is positive")
+        if self.optimizer not in OPTIMIZERS or not (0 < self.muon_rate <= 1 and 0 <= self.weight_decay <= 10):
+            raise ValueError(f"the optimizer is one of {OPTIMIZERS}, Muon's rate lies in 0 to 1, its decay in 0 to 10")
         if self.float_bits and not self.weight_bits <= self.float_bits <= 16:
             raise ValueError(f"float bits lie in {self.weight_bits} (the weight bits) to 16; 0 measures")
         if self.every < 1:

@@ -191,15 +191,10 @@ def start_run(
     return run
 
 
-SETTLED = (
-    "dtype",
-    "threads",
-    "float_bits",
-    "grid_bits",
-    "every",
-    *(f"ms_per_{what}" for what in ("step", "quantized_step", "evaluation", "rounding")),
-)
-"""Fields of a recipe that are chosen where a run begins."""
+MEASURED = ("every", *(f"ms_per_{what}" for what in ("step", "quantized_step", "evaluation", "rounding")))
+"""Fields of a recipe that are measured where a run begins, whatever stood there."""
+LEFT_OPEN = ("dtype", "threads", "float_bits", "grid_bits")
+"""Fields of a recipe that are chosen where a run begins if they were left open."""
 
 
 def _check_patch(size: tuple[int, int] | None, loss: str) -> None:
@@ -210,11 +205,17 @@ def _check_patch(size: tuple[int, int] | None, loss: str) -> None:
 
 
 def check_resumed(
-    run: Run, preset: str, length: tuple[float | None, float], recipe: Recipe | None, overrides: Mapping[str, Any]
+    run: Run,
+    preset: str,
+    length: tuple[float | None, float],
+    seed: int | None,
+    recipe: Recipe,
+    overrides: Mapping[str, Any],
 ) -> None:
     """Refuse to go on with a run that was started otherwise: raises `UsageError` that names what differs.
 
-    length: epochs and seconds that were asked for, if any. recipe: None where it is left to the run.
+    length: epochs and seconds that were asked for, if any. seed: None where it is left to the run. recipe: the run's
+    own where it is left to it.
     """
     differs, (epochs, seconds), budget = [], length, run.report.get("time_budget", 0.0)
     if preset != "auto" and preset != run.report["preset"]:
@@ -223,9 +224,13 @@ def check_resumed(
         differs.append(f"a time budget of {budget:g} s" if budget else "no time budget")
     if epochs is not None and epochs != run.recipe.epochs:
         differs.append(f"{run.recipe.epochs:g} epochs")
-    settled = (*SETTLED, "epochs") if budget and epochs is None else SETTLED
-    if recipe is not None and replace(recipe, **{k: getattr(run.recipe, k) for k in settled}) != run.recipe:
-        differs.append(f"recipe {run.recipe}")
+    began = run.report["race"][0]["seed"] if run.report.get("race") else run.seed
+    if seed is not None and seed != began:
+        differs.append(f"seed {began}")
+    open_ones = [name for name in LEFT_OPEN if not getattr(recipe, name)]
+    settled = (*MEASURED, *open_ones, *(("epochs",) if epochs is not None or budget else ()))
+    asked, now = recipe.to_dict(), run.recipe.to_dict()
+    differs += [f"{k}={now[k]}" for k in now if k not in settled and asked[k] != now[k]]
     differs += [f"{k}={v}" for k, v in _changed(run.name, run.config, overrides).items()]
     if differs:
         raise UsageError(f"the unfinished run has {', '.join(differs)}; resume with that, or start again with -y")
