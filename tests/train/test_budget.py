@@ -12,15 +12,20 @@ import pytest
 import torch
 
 from inr_train import Clip, fit
+from inr_train.compensation import compensation_seconds
 from inr_train.evaluate import Quality
+from inr_train.models import build_model, config_dict
+from inr_train.presets import PRESETS
 from inr_train.quantization import QuantizedModel
-from inr_train.recipe import Recipe
+from inr_train.recipe import Recipe, with_goal
 from inr_train.recipes import EDGE_RECIPE, NERV_RECIPE
+from inr_train.rounding import settling_seconds
 from inr_train.run import Run
 from inr_train.runlog import Progress
-from inr_train.speed import Speed
+from inr_train.speed import Speed, measure_speed
 from inr_train.start import last_path
 from inr_train.step import Learner
+from inr_train.trace import trace
 
 CPU = torch.device("cpu")
 STEP, QUANTIZED_STEP, EVALUATION, ROUNDING = 0.02, 0.05, 0.15, 0.4
@@ -133,3 +138,24 @@ def test_a_run_of_three_steps_that_reached_its_quality_is_not_made_longer(
     recipe = dataclasses.replace(EDGE_RECIPE, until_psnr=1.0)
     seen = train(tiny_clip, recipe, 0.9, machine)
     assert seen[-1][1].done == seen[-1][1].total
+
+
+def test_what_rounding_takes_is_measured_on_the_network_that_is_rounded(tiny_clip: Clip) -> None:
+    """It was taken for a multiple of evaluations, the same for all networks: half or twice what it took."""
+    frames = torch.from_numpy(tiny_clip.frames).permute(0, 3, 1, 2)
+    preset = PRESETS["edge-5"]
+    model = build_model("edge", config_dict(preset.config(*frames.shape[2:], len(frames))))
+    unrounded = with_goal(EDGE_RECIPE, "none")
+    assert measure_speed(model, frames, unrounded, CPU).ms_per_rounding == 0
+    calls: list[str] = []
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("settling_seconds", "compensation_seconds"):
+            patch.setattr(f"inr_train.speed.{name}", lambda *_, name=name: calls.append(name) or 2.0)
+        fixed = dataclasses.replace(EDGE_RECIPE, float_bits=8)
+        assert measure_speed(model, frames, EDGE_RECIPE, CPU, trace(model)).ms_per_rounding == 4000
+        assert measure_speed(model, frames, fixed, CPU, trace(model)).ms_per_rounding == 2000
+    assert calls == ["compensation_seconds", "settling_seconds", "compensation_seconds"]
+    goal = model, trace(model), EDGE_RECIPE.bits, len(frames)
+    assert compensation_seconds(*goal) > 0
+    assert settling_seconds(*goal) > 0
+    assert settling_seconds(*goal[:2], dataclasses.replace(EDGE_RECIPE, weight_bits=6).bits, len(frames)) == 0

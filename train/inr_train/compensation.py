@@ -9,8 +9,9 @@ network's own activations are needed, no video.
 from __future__ import annotations
 
 import math
+import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +24,7 @@ from inr_train.bits import Bits
 from inr_train.graph_runner import run_graph
 from inr_train.imitation import imitate_quantize, scale_of_code, slice_scale
 from inr_train.models import VideoModel
+from inr_train.models.base import Places
 from inr_train.quantization import QuantizedModel, bits_by_weight
 from inr_train.trace import Trace, weight_axes
 
@@ -64,9 +66,36 @@ def compensate(
     multiples of the very scales that `quantize` finds for them, so rounding them again changes nothing. Zeros stay
     zero. Layers whose rows are too long, or that share their weights, are left out.
     """
-    layers = _layers(model, trace, bits)
+    layers, places = _layers(model, trace, bits), _places(model, frames)
+    report = progress or (lambda done, total: None)
+    for done, _ in enumerate(_looks(model, trace, bits, layers, places), 1):
+        report(done, len(places) + len(layers))
+    parameters = dict(model.named_parameters())
+    found: dict[str, Tensor] = {}
+    for done, layer in enumerate(layers, len(places) + 1):
+        found |= _rounded(layer, parameters)
+        report(done, len(places) + len(layers))
+    return found
+
+
+@torch.no_grad()
+def compensation_seconds(model: VideoModel, trace: Trace, bits: Bits, frames: int) -> float:
+    """What `compensate` will take, about: its first look at a place, which is slower than others, for each of them."""
+    layers, places, begin = _layers(model, trace, bits), _places(model, frames), time.perf_counter()
+    next(_looks(model, trace, bits, layers, places))
+    sum(float(layer.products.sum()) for layer in layers)  # waits for a GPU
+    return len(places) * (time.perf_counter() - begin)
+
+
+def _places(model: VideoModel, frames: int) -> Sequence[Places]:
     count = min(frames, FRAMES)
-    places = model.calibration([(2 * i + 1) * frames // (2 * count) for i in range(count)])
+    return model.calibration([(2 * i + 1) * frames // (2 * count) for i in range(count)])
+
+
+def _looks(
+    model: VideoModel, trace: Trace, bits: Bits, layers: Sequence[_Layer], places: Sequence[Places]
+) -> Iterator[None]:
+    """Run the network at one place after another, with layers that add up what they read."""
     imitation = QuantizedModel(model, trace, bits)
     parameters = dict(model.named_parameters())
     weights = [parameters[name].detach() for name in trace.parameters]
@@ -77,15 +106,9 @@ def compensate(
                 _look(layer, x, parameters[layer.weight].shape, len(places))
         return x
 
-    report = progress or (lambda done, total: None)
-    for done, part in enumerate(places, 1):
+    for part in places:
         run_graph(trace.graph, imitation.sample(part), weights, observe)
-        report(done, len(places) + len(layers))
-    found: dict[str, Tensor] = {}
-    for done, layer in enumerate(layers, len(places) + 1):
-        found |= _rounded(layer, parameters)
-        report(done, len(places) + len(layers))
-    return found
+        yield
 
 
 def _layers(model: VideoModel, trace: Trace, bits: Bits) -> list[_Layer]:

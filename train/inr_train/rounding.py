@@ -9,6 +9,7 @@ eighth more. Grids are the other extreme: a number of a grid is seen by few pixe
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -54,6 +55,17 @@ def settle_bits(
     bits = replace(bits, floats=trade[-1]["bits"])
     grids = _grid_bits(model, trace, bits, places, quality_db) if model.grids else ()
     return replace(bits, grids=grids), trade
+
+
+@torch.no_grad()
+def settling_seconds(model: VideoModel, trace: Trace, bits: Bits, frames: int) -> float:
+    """What `settle_bits` will take, about: one run of the network for each of its own; 0 where it keeps the bits."""
+    if bits.weights < CHOICES[0]:
+        return 0.0
+    places, grids = _places(model, frames), len(model.grids)
+    begin = time.perf_counter()
+    float(_predictions(model, trace, bits, places[:1])[0].sum())  # waits for a GPU
+    return (time.perf_counter() - begin) * len(places) * (2 + (grids + 2 if grids else 0))
 
 
 def _grid_bits(

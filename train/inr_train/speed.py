@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from inr_train.compensation import FRAMES
+from inr_train.compensation import compensation_seconds
 from inr_train.compiled import Decode, compiled_decode, compiling
 from inr_train.evaluate import evaluate
 from inr_train.models import VideoModel
@@ -18,13 +18,12 @@ from inr_train.optimizers import Together, make_optimizer
 from inr_train.pruning import Masks
 from inr_train.quantization import QuantizedModel, ranges_over
 from inr_train.recipe import Recipe
+from inr_train.rounding import settling_seconds
 from inr_train.step import train_step
 from inr_train.trace import Trace
 
 STEPS, SECONDS = 12, 1.5
 """Of a measurement: it ends with the first of them."""
-ROUNDING_FRAMES = 4
-"""What a frame costs in rounding, in evaluated ones: it is drawn in float32, and its inputs are multiplied."""
 
 
 @dataclass(frozen=True)
@@ -89,12 +88,23 @@ def measure_speed(
         trial = _imitation(copied, frames, recipe, traced, kinds[-1])
         quantized = _milliseconds(trial, frames, dtype, threads)
     torch.set_num_threads(threads)
-    begin = time.perf_counter()
-    evaluate(copied, frames[:1])
-    frame = (time.perf_counter() - begin) * 1e3
-    rounding = ROUNDING_FRAMES * min(len(frames), FRAMES) * frame
     steps = statistics.median(chosen), statistics.median(quantized)
-    return Speed(dtype, threads, *steps, frame * len(frames), rounding)
+    frame, rounding = _evaluation_seconds(copied, frames), 0.0
+    if traced is not None and recipe.rounds:
+        copied.settle(frames)
+        goal = copied, traced, recipe.bits, len(frames)
+        rounding = compensation_seconds(*goal) + (0.0 if recipe.float_bits else settling_seconds(*goal))
+    return Speed(dtype, threads, *steps, 1e3 * frame * len(frames), 1e3 * rounding)
+
+
+def _evaluation_seconds(model: VideoModel, frames: Tensor) -> float:
+    """Of one frame, not the first."""
+    times = []
+    for _ in range(2):
+        begin = time.perf_counter()
+        evaluate(model, frames[:1])
+        times.append(time.perf_counter() - begin)
+    return min(times)
 
 
 def _imitation(copied: VideoModel, frames: Tensor, recipe: Recipe, traced: Trace, kind: str) -> _Trial:
