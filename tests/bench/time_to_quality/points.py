@@ -72,6 +72,8 @@ POINTS = (
     Point("hinerv-bunny-xxs", "ours"),
     Point("hinerv-bunny-b-xxs", "paper"),
     Point("hinerv-bunny-b-xxs", "ours"),
+    Point("siren-xs", "paper"),
+    Point("nerf-xs", "paper"),
 )
 """Each architecture with both recipes."""
 OURS = {"edge": EDGE_RECIPE, "hinerv": EDGE_RECIPE, "nerv": MUON_RECIPE, "hnerv": MUON_RECIPE}
