@@ -76,4 +76,6 @@ VARIANTS = (
     Variant("training", "L2 loss", recipe={"loss": "l2"}),
     Variant("training", "L1 + SSIM loss", recipe={"loss": "l1_ssim", "alpha": 0.7}),
     Variant("training", "batches of 2", recipe={"batch_size": 2}),
+    Variant("training", "batches of 8", recipe={"batch_size": 8}),
+    Variant("training", "4 candidates race", recipe={"candidates": 4}),
 )
