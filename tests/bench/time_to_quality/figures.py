@@ -21,8 +21,11 @@ ENOUGH = 6
 COLORS = colormaps["tab20"].colors  # type: ignore[attr-defined]
 
 
-def draw(rows: Rows, folder: Path, prefix: str = "") -> None:
-    """Write time.png, and work.png of the longest time that `ENOUGH` models have, with a prefix to their names."""
+def draw(rows: Rows, folder: Path, prefix: str = "", source_bytes: int = 0) -> None:
+    """Write time.png, and work.png of the longest time that `ENOUGH` models have, with a prefix to their names.
+
+    source_bytes: of the video file, half of which is marked: above it bytes are nothing to boast of.
+    """
     figure, axes = plt.subplots(figsize=(9, 4.5), layout="constrained")
     for color, ((model, recipe), chosen) in zip(COLORS, _grouped(rows).items(), strict=False):
         times = sorted({r["minutes"] for r in chosen})
@@ -33,10 +36,10 @@ def draw(rows: Rows, folder: Path, prefix: str = "") -> None:
     figure.legend(fontsize=8, loc="outside right upper")
     figure.savefig(folder / f"{prefix}time.png", dpi=110)
     plt.close(figure)
-    _draw_work(rows, folder / f"{prefix}work.png")
+    _draw_work(rows, folder / f"{prefix}work.png", source_bytes)
 
 
-def _draw_work(rows: Rows, path: Path) -> None:
+def _draw_work(rows: Rows, path: Path, source_bytes: int) -> None:
     models = {t: {r["model"] for r in rows if r["minutes"] == t} for t in {r["minutes"] for r in rows}}
     minutes = max((t for t, found in models.items() if len(found) >= ENOUGH), default=max(models))
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4), layout="constrained", sharey=True)
@@ -47,10 +50,12 @@ def _draw_work(rows: Rows, path: Path) -> None:
         quality = statistics.mean(r["psnr_db"] for r in here)
         left.plot([here[0]["kmac_per_pixel"]], [quality], _mark(recipe), color=color, label=f"{model}, {recipe}")
         right.plot([statistics.mean(r["bytes"] for r in here) / 1e3], [quality], _mark(recipe), color=color)
+    if source_bytes:
+        right.axvline(source_bytes / 2e3, color="grey", ls=":", label="half of the source file")
     left.set(xlabel="kMAC per pixel", ylabel=f"PSNR of the file as played (dB), {minutes:g} min", xscale="log")
     right.set(xlabel="bytes of the file (kB)", xscale="log")
     _plain(left, (5, 10, 20, 50, 100))
-    _plain(right, (300, 500, 1000, 2000))
+    _plain(right, (20, 50, 100, 200, 500, 1000, 2000))
     figure.legend(fontsize=8, loc="outside right upper")
     figure.savefig(path, dpi=110)
     plt.close(figure)
