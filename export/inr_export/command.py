@@ -142,7 +142,8 @@ def _trained(video: str, path: Path, reading: dict[str, Any], quiet: bool, given
         say(f"using {model}, which was fitted to this clip; -y fits anew", quiet)
         return checkpoint
     resume = given["resume"] or (last_path(model).exists() and not given["overwrite"])
-    changed = {"resume": resume, "overwrite": given["overwrite"], "threads": given["threads"]}
+    # An unfinished run has its threads.
+    changed = {"resume": resume, "overwrite": given["overwrite"], "threads": 0 if resume else given["threads"]}
     changed["quantize"] = None if given["int8"] else "weights"
     changed["preset"] = given.get("preset", "auto")
     return train_with_progress(clip, model, quiet, **{**TRAINING_DEFAULTS, **changed})

@@ -68,6 +68,10 @@ def test_a_lower_learning_rate_is_lower_for_matrices_too(video: Path, tmp_path: 
     recipe = json.loads(out)["recipe"]
     assert recipe["learning_rate"] == 0.005
     assert recipe["muon_rate"] == pytest.approx(EDGE_RECIPE.muon_rate / 2)
+    alone = ("--lr", 0.7, "--set", "recipe.optimizer=adam")
+    code, out, words = call("inr-train", video, "--preset", "edge-5", *alone, "--epochs", 1, "--json", "-y")
+    assert code == 0, words
+    assert json.loads(out)["recipe"]["muon_rate"] == EDGE_RECIPE.muon_rate
 
 
 @pytest.mark.parametrize(
@@ -90,6 +94,8 @@ def test_a_lower_learning_rate_is_lower_for_matrices_too(video: Path, tmp_path: 
         (("VIDEO", "--set", "recipe.muon_rat=0.1"), 2, "recipe.muon_rate"),
         (("VIDEO", "--set", "recipe.muon_rate=fast"), 2, "type float"),
         (("VIDEO", "--set", "recipe.phases=1"), 2, "KEY=VALUE"),
+        (("VIDEO", "--set", "recipe.betas=0.9"), 2, "betas are two numbers"),
+        (("VIDEO", "--set", "recipe.threads=-1"), 2, "threads"),
         (("VIDEO", "--time-budget", "9s", "--epochs", "3"), 2, "one of them"),
         (("VIDEO", "--preset", "nerv-xxs", "--set", "reduction=0"), 2, "nerv"),
         (("VIDEO", "--loss", "l1", "--log", "there.pt"), 2, "-y"),

@@ -63,7 +63,7 @@ def left_ms(run: Run, items: int) -> float:
 def paced(run: Run, items: int) -> Recipe:
     """The recipe with the milliseconds that steps and evaluations have taken so far, on average.
 
-    Rounding is made of evaluations: it is slower or faster than measured as they are.
+    Rounding runs the network as evaluations do: it is slower or faster than measured as they are.
     """
     recipe, times = run.recipe, [row["evaluation_seconds"] for row in run.rows if "evaluation_seconds" in row]
     evaluating, foreseen = 1e3 * sum(times), len(times) * recipe.ms_per_evaluation

@@ -64,19 +64,17 @@ _RECIPE_FIELDS = {"lr": "learning_rate", "bits": "weight_bits"}
 _RECIPE = "recipe."
 """What `--set` has before the name of a field of the recipe."""
 _FIXED = ("name", "phases", "epochs", "every")
-"""Fields of a recipe that `--set` leaves alone, beside what is measured: options of their own change the rest."""
+"""Fields of a recipe that `--set` leaves alone, beside what is measured."""
 
 
 def changed_recipe(recipe: Recipe, given: dict[str, Any]) -> Recipe | None:
     """The preset's or the named recipe with what the command line changes; None where it changes nothing.
 
-    `--lr` takes the rate of matrices with it, in proportion.
+    `--lr` takes Muon's rate with it, in proportion.
     """
     named = _named_recipe(given["recipe"]) if given["recipe"] else recipe
     options = ("batch_size", "lr", "loss", "alpha", "bits", "prune_power", "until_psnr", "candidates")
     changed = {_RECIPE_FIELDS.get(o, o): given[o] for o in options if given[o] is not None}
-    if given["lr"] is not None and named.optimizer == "muon":
-        changed["muon_rate"] = named.muon_rate * given["lr"] / named.learning_rate
     if given["bits"] is not None:
         changed["float_bits"] = given["bits"]
     if given["compile"]:
@@ -86,6 +84,8 @@ def changed_recipe(recipe: Recipe, given: dict[str, Any]) -> Recipe | None:
     kinds = {k: v for k, v in _kinds(Recipe).items() if k not in _FIXED and not k.startswith("ms_per_")}
     pairs = [pair.removeprefix(_RECIPE) for pair in given["overrides"] if pair.startswith(_RECIPE)]
     changed |= _parsed(kinds, pairs, _RECIPE)
+    if given["lr"] is not None and changed.get("optimizer", named.optimizer) == "muon":
+        changed.setdefault("muon_rate", named.muon_rate * given["lr"] / named.learning_rate)
     try:
         if given["quant_noise"] is not None:
             named = with_noise(named, given["quant_noise"])

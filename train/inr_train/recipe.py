@@ -110,6 +110,8 @@ class Recipe:
             raise ValueError(f"a phase without steps is the last, found {self.phases}")
         if self.dtype not in ("", "bf16", "fp16", "fp32"):
             raise ValueError(f"dtype {self.dtype!r} is not bf16, fp16 or fp32")
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas) or self.threads < 0:
+            raise ValueError("betas are two numbers from 0 to below 1, and threads 0 or more")
         if self.decay not in DECAYS:
             raise ValueError(f"rates decay by one of {DECAYS}")
         if not 0 < self.grid_rate <= 100 or not 0 <= self.until_psnr <= 100:

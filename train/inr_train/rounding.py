@@ -19,6 +19,7 @@ from torch import Tensor
 
 from inr_train.bits import Bits
 from inr_train.models import VideoModel
+from inr_train.models.base import wait_for
 from inr_train.quantization import QuantizedModel
 from inr_train.trace import Trace
 
@@ -63,8 +64,11 @@ def settling_seconds(model: VideoModel, trace: Trace, bits: Bits, frames: int) -
     if bits.weights < CHOICES[0]:
         return 0.0
     places, grids = _places(model, frames), len(model.grids)
+    _predictions(model, trace, bits, places[:1])
+    wait_for(model)
     begin = time.perf_counter()
-    float(_predictions(model, trace, bits, places[:1])[0].sum())  # waits for a GPU
+    _predictions(model, trace, bits, places[:1])
+    wait_for(model)
     return (time.perf_counter() - begin) * len(places) * (2 + (grids + 2 if grids else 0))
 
 

@@ -205,7 +205,7 @@ class Run:
         """Measure how many bits the weights of float layers and the grids need, once in a run."""
         quality = (self.report.get("float") or (self.rows[-1] if self.rows else {})).get("psnr_db")
         bits, trade = settle_bits(self.model, self.trace(), self.recipe.bits, frame_count, quality)
-        self.recipe = replace(self.recipe, float_bits=bits.floats, grid_bits=bits.grids)
+        self.recipe = replace(self.recipe, float_bits=bits.floats, grid_bits=self.recipe.grid_bits or bits.grids)
         self.report["float_bits_trade"] = trade
 
 

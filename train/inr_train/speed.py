@@ -14,6 +14,7 @@ from inr_train.compensation import compensation_seconds
 from inr_train.compiled import Decode, compiled_decode, compiling
 from inr_train.evaluate import evaluate
 from inr_train.models import VideoModel
+from inr_train.models.base import wait_for
 from inr_train.optimizers import Together, make_optimizer
 from inr_train.pruning import Masks
 from inr_train.quantization import QuantizedModel, ranges_over
@@ -82,16 +83,14 @@ def measure_speed(
         with compiling():
             _milliseconds(plain, frames, dtype, threads)  # compiles
             chosen = _milliseconds(plain, frames, dtype, threads)
-    quantized = [0.0]
+    torch.set_num_threads(threads)
+    frame, quantized = _evaluation_seconds(copied, frames), [0.0]
     kinds = [phase.quantize for phase in recipe.phases if phase.quantize != "none" and phase.share]
     if traced is not None and kinds:
         trial = _imitation(copied, frames, recipe, traced, kinds[-1])
         quantized = _milliseconds(trial, frames, dtype, threads)
-    torch.set_num_threads(threads)
-    steps = statistics.median(chosen), statistics.median(quantized)
-    frame, rounding = _evaluation_seconds(copied, frames), 0.0
+    steps, rounding = (statistics.median(chosen), statistics.median(quantized)), 0.0
     if traced is not None and recipe.rounds:
-        copied.settle(frames)
         goal = copied, traced, recipe.bits, len(frames)
         rounding = compensation_seconds(*goal) + (0.0 if recipe.float_bits else settling_seconds(*goal))
     return Speed(dtype, threads, *steps, 1e3 * frame * len(frames), 1e3 * rounding)
@@ -124,7 +123,6 @@ def _milliseconds(trial: _Trial, frames: Tensor, dtype: str, threads: int) -> li
         begin = time.perf_counter()
         places, batch = trial.network.draw(frames, recipe.batch_size, 0, len(times))
         train_step(trial, places, batch)
-        if frames.device.type == "cuda":
-            torch.cuda.synchronize(frames.device)
+        wait_for(trial.model)
         times.append((time.perf_counter() - begin) * 1e3)
     return times[1:] or times

@@ -192,7 +192,7 @@ def start_run(
 
 
 MEASURED = ("every", *(f"ms_per_{what}" for what in ("step", "quantized_step", "evaluation", "rounding")))
-"""Fields of a recipe that are measured where a run begins, whatever stood there."""
+"""Fields of a recipe that depend on how fast a run is found to be."""
 LEFT_OPEN = ("dtype", "threads", "float_bits", "grid_bits")
 """Fields of a recipe that are chosen where a run begins if they were left open."""
 

@@ -25,11 +25,11 @@ from inr_train.presets import preset_named
 from inr_train.pruning import compress
 from inr_train.recipe import with_goal
 from inr_train.runlog import Progress
-from inr_train.start import SETTLED, last_path
+from inr_train.start import LEFT_OPEN, MEASURED, last_path
 
 REDUCED_EPOCHS = 60
 REDUCED_RATE = 2e-3
-FOUND = (*SETTLED, "batch_size")
+FOUND = (*MEASURED, *LEFT_OPEN, "batch_size")
 """Fields of a recipe that a run settles for itself."""
 
 

@@ -70,7 +70,8 @@ def main(
             "which differ in learning rates: whichever is better for the network after a few passes over this clip."
         )
         path = write_results("time_to_quality", protocol, rows, gpu)
-        draw(rows, path.parent, f"{path.stem}-" if gpu else "", Path(clip.source).stat().st_size if video else 0)
+        source = Path(clip.source)
+        draw(rows, path.parent, f"{path.stem}-" if gpu else "", source.stat().st_size if source.is_file() else 0)
         print(path)
 
 

@@ -18,7 +18,7 @@ from matplotlib.axes import Axes
 Rows = Sequence[dict[str, Any]]
 ENOUGH = 6
 """Models to be worth a comparison of work and bytes."""
-COLORS = colormaps["tab20"].colors  # type: ignore[attr-defined]
+COLORS = (*colormaps["tab20"].colors, *colormaps["tab20b"].colors)  # type: ignore[attr-defined]
 
 
 def draw(rows: Rows, folder: Path, prefix: str = "", source_bytes: int = 0) -> None:
