@@ -230,10 +230,14 @@ def check_resumed(
     open_ones = [name for name in LEFT_OPEN if not getattr(recipe, name)]
     settled = (*MEASURED, *open_ones, *(("epochs",) if epochs is not None or budget else ()))
     asked, now = recipe.to_dict(), run.recipe.to_dict()
-    differs += [f"{k}={now[k]}" for k in now if k not in settled and asked[k] != now[k]]
+    differs += [f"{k}={_shown(now[k])}" for k in now if k not in settled and asked[k] != now[k]]
     differs += [f"{k}={v}" for k, v in _changed(run.name, run.config, overrides).items()]
     if differs:
         raise UsageError(f"the unfinished run has {', '.join(differs)}; resume with that, or start again with -y")
+
+
+def _shown(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def resume_run(last: Path, clip: Clip, device: torch.device) -> Run:
