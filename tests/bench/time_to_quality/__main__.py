@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import av
 import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -70,9 +71,16 @@ def main(
             "which differ in learning rates: whichever is better for the network after a few passes over this clip."
         )
         path = write_results("time_to_quality", protocol, rows, gpu)
-        source = Path(clip.source)
-        draw(rows, path.parent, f"{path.stem}-" if gpu else "", source.stat().st_size if source.is_file() else 0)
+        draw(rows, path.parent, f"{path.stem}-" if gpu else "", picture_bytes(Path(clip.source)) if video else 0)
         print(path)
+
+
+def picture_bytes(path: Path) -> int:
+    """Of the pictures of a video file, without its sound; 0 for what is no single file."""
+    if not path.is_file():
+        return 0
+    with av.open(str(path)) as container:
+        return sum(packet.size for packet in container.demux(video=0))
 
 
 def with_recorded(rows: Sequence[dict[str, Any]], gpu: str | None = None) -> list[dict[str, Any]]:

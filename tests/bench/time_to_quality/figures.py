@@ -24,7 +24,7 @@ COLORS = (*colormaps["tab20"].colors, *colormaps["tab20b"].colors)  # type: igno
 def draw(rows: Rows, folder: Path, prefix: str = "", source_bytes: int = 0) -> None:
     """Write time.png, and work.png of the longest time that `ENOUGH` models have, with a prefix to their names.
 
-    source_bytes: of the video file, half of which is marked: above it bytes are nothing to boast of.
+    source_bytes: of the source's pictures, half of which is marked: above it bytes are nothing to boast of.
     """
     figure, axes = plt.subplots(figsize=(9, 4.5), layout="constrained")
     for color, ((model, recipe), chosen) in zip(COLORS, _grouped(rows).items(), strict=False):
@@ -51,7 +51,7 @@ def _draw_work(rows: Rows, path: Path, source_bytes: int) -> None:
         left.plot([here[0]["kmac_per_pixel"]], [quality], _mark(recipe), color=color, label=f"{model}, {recipe}")
         right.plot([statistics.mean(r["bytes"] for r in here) / 1e3], [quality], _mark(recipe), color=color)
     if source_bytes:
-        right.axvline(source_bytes / 2e3, color="grey", ls=":", label="half of the source file")
+        right.axvline(source_bytes / 2e3, color="grey", ls=":", label="half of the source")
     left.set(xlabel="kMAC per pixel", ylabel=f"PSNR of the file as played (dB), {minutes:g} min", xscale="log")
     right.set(xlabel="bytes of the file (kB)", xscale="log")
     _plain(left, (5, 10, 20, 50, 100))
