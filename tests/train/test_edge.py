@@ -15,6 +15,7 @@ import torch
 from commands import Call
 from tests.bench.edge_search.variants import VARIANTS
 from tests.bench.time_to_quality.points import POINTS
+from torch import Tensor
 
 from inr_export import export
 from inr_runtime import open_video
@@ -134,6 +135,30 @@ def test_what_is_limited_stays_so_in_training_and_begins_as_before(tiny_clip: Cl
     recipe = dataclasses.replace(PRESETS["edge-5"].recipe, epochs=3, learning_rate=1.0)
     trained = fit(tiny_clip, "edge-5", recipe=recipe, quantize="none").weights
     assert max(float(v.abs().max()) for k, v in trained.items() if k.startswith("grid")) == GRID_LIMIT
+
+
+@pytest.mark.parametrize("bias", [-3.0, 5.0])
+@pytest.mark.parametrize("places", [("enter.0",), ("enter.1", "ups.0"), ("stages.1.0",)])
+def test_a_channel_that_left_the_limits_is_learned_again(places: tuple[str, ...], bias: float) -> None:
+    """Half way through a run of an hour most channels of the first stage were the same everywhere, and it ended below a
+    run of a quarter of an hour.
+    """
+    torch.manual_seed(0)
+    model = Edge(dataclasses.replace(SMALL, activation="square", limited=True))
+    convolutions = [model.get_submodule(name) for name in places]
+    with torch.no_grad():
+        for convolution in convolutions:
+            convolution.weight.zero_()  # what decay leaves of weights that are not learned
+            convolution.bias.fill_(bias)
+
+    def slopes() -> Tensor:
+        model.zero_grad()
+        model([1.0]).square().sum().backward()
+        return torch.cat([convolution.bias.grad.abs() for convolution in convolutions])
+
+    assert slopes().max() == 0
+    model.confine()
+    assert slopes().min() > 0
 
 
 def test_a_limited_sum_saturates_in_both_parts() -> None:

@@ -54,6 +54,8 @@ NOISE = 0.5
 """Deviation of a new 3x3 convolution's weights around the identity, as a share of 1 / sqrt(inputs)."""
 SQUARE_GAIN = 0.6
 """Of new weights that read squares, whose slope is 1 where that of other activations is a half."""
+BIAS_MARGIN = 0.1
+"""How far the biases of what is squared stay from the limits while they are learned."""
 GRID_LIMIT = 1.5
 """Of the numbers of limited grids. Few want to be larger, and for them all others would have coarser steps."""
 
@@ -167,23 +169,43 @@ class Edge(VideoModel):
     @torch.no_grad()
     def _start_squares(self) -> None:
         """Weights that read squares begin smaller, and what is squared begins around a half."""
-        dense = [c for stage in self.stages for c in stage if isinstance(c, nn.Conv2d)]  # type: ignore[attr-defined]
+        dense = self._dense()
         for convolution in (*dense, *self.ups, self.head):
             convolution.weight.mul_(SQUARE_GAIN)
         for convolution in dense:
             convolution.bias.add_(Square.MIDDLE)  # type: ignore[operator,union-attr]
-        for stage in range(len(self.stages)):
-            parts = [self.enter[str(stage)]] if str(stage) in self.enter else []
-            parts += [self.ups[stage - 1]] if stage and (self.config.limited or not parts) else []
+        for parts in self._parts():
             for convolution in parts:
                 convolution.bias.add_(Square.MIDDLE / len(parts))  # type: ignore[union-attr,operator]
 
     @torch.no_grad()
     def confine(self) -> None:
-        """Limited grids to their limits."""
+        """Limited grids to their limits, and biases to where a square still has a slope.
+
+        Of a channel beyond the limits everywhere nothing is learned any more, and in a run of an hour most channels of
+        the first stage got there. Where weights decay, as by the recipe `edge`, a bias inside brings it back.
+        """
         if self.config.limited:
             for name in self.grids:
                 self.get_parameter(name).clamp_(-GRID_LIMIT, GRID_LIMIT)
+        if self.config.activation == "square":
+            low, high = Square.LIMITS[0] + BIAS_MARGIN, Square.LIMITS[1] - BIAS_MARGIN
+            for parts in (*self._parts(), *([convolution] for convolution in self._dense())):
+                for convolution in parts:
+                    convolution.bias.clamp_(low / len(parts), high / len(parts))  # type: ignore[union-attr]
+
+    def _parts(self) -> list[list[nn.Conv2d]]:
+        """The convolutions whose sum is activated where a stage begins."""
+        found = []
+        for stage in range(len(self.stages)):
+            parts = [self.enter[str(stage)]] if str(stage) in self.enter else []
+            parts += [self.ups[stage - 1]] if stage and (self.config.limited or not parts) else []
+            found.append(parts)
+        return found  # type: ignore[return-value]
+
+    def _dense(self) -> list[nn.Conv2d]:
+        """The convolutions of all stages whose results are activated."""
+        return [c for stage in self.stages for c in stage if isinstance(c, nn.Conv2d)]  # type: ignore[attr-defined]
 
     @property
     def time_inputs(self) -> tuple[TimeInput, ...]:
