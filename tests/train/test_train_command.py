@@ -53,12 +53,13 @@ def test_the_config_can_be_changed_field_by_field(video: Path, tmp_path: Path) -
 
 
 def test_the_recipe_can_be_changed_field_by_field(video: Path, tmp_path: Path, call: Call) -> None:
-    changes = ("muon_rate=0.02", "betas=0.8,0.95", "decay=cosine", "warmup=0.1")
+    changes = ("muon_rate=0.02", "betas=0.8,0.95", "decay=cosine", "warmup=0.1", "grid_bits=5,6,7,8")
     options = [word for change in changes for word in ("--set", f"recipe.{change}")]
     code, out, words = call("inr-train", video, "--preset", "edge-5", *options, "--epochs", 1, "--json")
     assert code == 0, words
     recipe = json.loads(out)["recipe"]
     assert [recipe[k] for k in ("muon_rate", "betas", "decay", "warmup")] == [0.02, [0.8, 0.95], "cosine", 0.1]
+    assert recipe["grid_bits"] == json.loads(out)["grid_bits"] == [5, 6, 7, 8]
 
 
 def test_a_lower_learning_rate_is_lower_for_matrices_too(video: Path, tmp_path: Path, call: Call) -> None:

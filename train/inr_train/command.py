@@ -45,15 +45,8 @@ from inr_train.start import Estimate, choose_preset, default_recipe, last_path
 TRAINING_DEFAULTS: dict[str, Any] = {
     **dict.fromkeys(("epochs", "recipe", "batch_size", "lr", "loss", "alpha", "log", "bits", "origin", "prune_power")),
     **dict.fromkeys(("quant_noise", "heldout", "from_weights", "time_budget", "until_psnr", "candidates", "compile")),
-    **{
-        "preset": "auto",
-        "seed": None,
-        "device": "auto",
-        "amp": "auto",
-        "overrides": (),
-        "save_every": 30.0,
-        "prune": 0.0,
-    },
+    **{"preset": "auto", "seed": None, "device": "auto", "amp": "auto", "overrides": ()},
+    **{"save_every": 30.0, "prune": 0.0},
 }
 """What `train_with_progress` takes for options that a caller has no opinion on."""
 
