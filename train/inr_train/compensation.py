@@ -9,7 +9,6 @@ network's own activations are needed, no video.
 from __future__ import annotations
 
 import math
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,8 +23,9 @@ from inr_train.bits import Bits
 from inr_train.graph_runner import run_graph
 from inr_train.imitation import imitate_quantize, scale_of_code, slice_scale
 from inr_train.models import VideoModel
-from inr_train.models.base import Places, wait_for
+from inr_train.models.base import Places
 from inr_train.quantization import QuantizedModel, bits_by_weight
+from inr_train.timing import warm_seconds
 from inr_train.trace import Trace, weight_axes
 
 FRAMES = 32
@@ -84,13 +84,8 @@ def compensate(
 def compensation_seconds(model: VideoModel, trace: Trace, bits: Bits, frames: int) -> float:
     """What `compensate` will take, about: its second look at a place for each of them, and a fifth for what follows."""
     layers, places = _layers(model, trace, bits), _places(model, frames)
-    looks = _looks(model, trace, bits, layers, [*places, places[-1]])
-    next(looks)
-    wait_for(model)
-    begin = time.perf_counter()
-    next(looks)
-    wait_for(model)
-    return len(places) * (time.perf_counter() - begin) * (1 + SOLVING)
+    looks = _looks(model, trace, bits, layers, [*places, places[-1]])  # of a single place, too, there is a second look
+    return len(places) * warm_seconds(lambda: next(looks), next(model.parameters()).device) * (1 + SOLVING)
 
 
 def _places(model: VideoModel, frames: int) -> Sequence[Places]:

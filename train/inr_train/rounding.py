@@ -9,7 +9,6 @@ eighth more. Grids are the other extreme: a number of a grid is seen by few pixe
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -19,8 +18,8 @@ from torch import Tensor
 
 from inr_train.bits import Bits
 from inr_train.models import VideoModel
-from inr_train.models.base import wait_for
 from inr_train.quantization import QuantizedModel
+from inr_train.timing import warm_seconds
 from inr_train.trace import Trace
 
 CHOICES = (8, 9, 10, 11, 12, 14)
@@ -64,12 +63,8 @@ def settling_seconds(model: VideoModel, trace: Trace, bits: Bits, frames: int) -
     if bits.weights < CHOICES[0]:
         return 0.0
     places, grids = _places(model, frames), len(model.grids)
-    _predictions(model, trace, bits, places[:1])
-    wait_for(model)
-    begin = time.perf_counter()
-    _predictions(model, trace, bits, places[:1])
-    wait_for(model)
-    return (time.perf_counter() - begin) * len(places) * (2 + (grids + 2 if grids else 0))
+    run = warm_seconds(lambda: _predictions(model, trace, bits, places[:1]), next(model.parameters()).device)
+    return run * len(places) * (2 + (grids + 2 if grids else 0))
 
 
 def _grid_bits(

@@ -14,13 +14,13 @@ from inr_train.compensation import compensation_seconds
 from inr_train.compiled import Decode, compiled_decode, compiling
 from inr_train.evaluate import evaluate
 from inr_train.models import VideoModel
-from inr_train.models.base import wait_for
 from inr_train.optimizers import Together, make_optimizer
 from inr_train.pruning import Masks
 from inr_train.quantization import QuantizedModel, ranges_over
 from inr_train.recipe import Recipe
 from inr_train.rounding import settling_seconds
 from inr_train.step import train_step
+from inr_train.timing import wait_for, warm_seconds
 from inr_train.trace import Trace
 
 STEPS, SECONDS = 12, 1.5
@@ -84,7 +84,7 @@ def measure_speed(
             _milliseconds(plain, frames, dtype, threads)  # compiles
             chosen = _milliseconds(plain, frames, dtype, threads)
     torch.set_num_threads(threads)
-    frame, quantized = _evaluation_seconds(copied, frames), [0.0]
+    frame, quantized = warm_seconds(lambda: evaluate(copied, frames[:1]), device), [0.0]
     kinds = [phase.quantize for phase in recipe.phases if phase.quantize != "none" and phase.share]
     if traced is not None and kinds:
         trial = _imitation(copied, frames, recipe, traced, kinds[-1])
@@ -94,16 +94,6 @@ def measure_speed(
         goal = copied, traced, recipe.bits, len(frames)
         rounding = compensation_seconds(*goal) + (0.0 if recipe.float_bits else settling_seconds(*goal))
     return Speed(dtype, threads, *steps, 1e3 * frame * len(frames), 1e3 * rounding)
-
-
-def _evaluation_seconds(model: VideoModel, frames: Tensor) -> float:
-    """Of one frame, not the first."""
-    times = []
-    for _ in range(2):
-        begin = time.perf_counter()
-        evaluate(model, frames[:1])
-        times.append(time.perf_counter() - begin)
-    return min(times)
 
 
 def _imitation(copied: VideoModel, frames: Tensor, recipe: Recipe, traced: Trace, kind: str) -> _Trial:
@@ -123,6 +113,6 @@ def _milliseconds(trial: _Trial, frames: Tensor, dtype: str, threads: int) -> li
         begin = time.perf_counter()
         places, batch = trial.network.draw(frames, recipe.batch_size, 0, len(times))
         train_step(trial, places, batch)
-        wait_for(trial.model)
+        wait_for(frames.device)
         times.append((time.perf_counter() - begin) * 1e3)
     return times[1:] or times

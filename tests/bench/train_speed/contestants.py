@@ -17,6 +17,7 @@ from inr_train.presets import PRESETS
 from inr_train.pruning import Masks
 from inr_train.recipes import EDGE_RECIPE
 from inr_train.step import train_step
+from inr_train.timing import wait_for
 
 LAYOUTS = {"NCHW": torch.contiguous_format, "channels last": torch.channels_last}
 MUON, FUSED, PLAIN = "Muon and Adam", "Adam, fused", "Adam, not fused"
@@ -110,8 +111,7 @@ class Contestant:
         begin = perf_counter()
         places, batch = self.network.draw(self.frames, self.recipe.batch_size, 0, self.taken)
         train_step(self, places, batch)
-        if self.frames.device.type == "cuda":
-            torch.cuda.synchronize(self.frames.device)
+        wait_for(self.frames.device)
         self.taken += 1
         return 1e3 * (perf_counter() - begin), self.optimizer.milliseconds
 

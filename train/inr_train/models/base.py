@@ -206,13 +206,6 @@ def placed(small: Tensor, device: torch.device) -> Tensor:
     return small.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else small.to(device)
 
 
-def wait_for(model: VideoModel) -> None:
-    """Until the device of a model has done all that it was told to, if it works ahead: a GPU does."""
-    device = next(model.parameters()).device
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
 def _blend(time_input: TimeInput, grid: Tensor, times: Sequence[float]) -> Tensor:
     """Slices of a grid (length, *slice), blended: (len(times), *slice)."""
     low, high, share = zip(*(time_input.slices(float(t)) for t in times), strict=True)
