@@ -77,7 +77,7 @@ TRAINING_DEFAULTS: dict[str, Any] = {
     help="Change a field of the network's config, or with recipe.KEY=VALUE of the recipe.",
 )
 @click.option(
-    "--quantize", "--target", type=click.Choice(QUANTIZE), help="Train for this file (default: the recipe's, int8)."
+    "--quantize", "--target", type=click.Choice(QUANTIZE), help="Train for this file (default: the recipe's)."
 )
 @click.option(
     "--bits", type=click.IntRange(2, 8), help="Bits of the weights in the file (default: 8; float layers: measured)."

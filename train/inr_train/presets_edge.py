@@ -8,8 +8,8 @@ from collections.abc import Callable
 from inr_train.models.edge import EdgeConfig
 
 GRID_ROWS, GRID_STRIDES = (9, 9, 23, 45), (1, 4, 6, 16)
-"""The coarsest grid twice: a few numbers for every frame, more for what changes slowly. Most numbers are in the finest,
-which shows what hardly changes."""
+"""The coarsest grid twice: a few numbers for every frame, more for what changes slowly. Half of the numbers are in the
+finest, which shows what hardly changes."""
 COARSEST_ROWS = 20
 """Rows of the first stage, at least, where frames are large enough."""
 

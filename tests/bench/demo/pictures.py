@@ -42,7 +42,7 @@ def contact_sheet(source: NDArray[np.uint8], decoded: NDArray[np.uint8], path: P
 def psnr_per_frame(model: Sequence[float], file: Sequence[float], path: Path) -> None:
     """PSNR of every frame: as trained and as played."""
     figure, axis = plt.subplots(figsize=(7, 3))
-    axis.plot(model, label="model in training (int8 imitated)")
+    axis.plot(model, label="model in training (weights rounded)")
     axis.plot(file, label="file through the runtime", linestyle="--")
     axis.set(xlabel="frame", ylabel="PSNR (dB)")
     axis.legend()
