@@ -16,6 +16,7 @@ import pytest
 import torch
 from commands import SMALL, Call, start_train, wait_for
 
+import inr_train.command
 from inr_runtime.cli import StatusLine, run_extra
 from inr_runtime.errors import UsageError
 from inr_train import Checkpoint, Clip, fit
@@ -40,6 +41,35 @@ def test_ctrl_c_saves_and_resuming_gives_the_same_result(video: Path, tmp_path: 
     whole, resumed = Checkpoint.load(tmp_path / "whole.pt"), Checkpoint.load(tmp_path / "m.pt")
     assert all(torch.equal(weight, resumed.weights[name]) for name, weight in whole.weights.items())
     assert resumed.ranges == whole.ranges
+
+
+def test_sigterm_saves_too_and_says_by_its_exit_code_what_it_was(video: Path, tmp_path: Path, call: Call) -> None:
+    process = start_train(video, tmp_path, "--epochs", 600)
+    wait_for(tmp_path / "m.last.pt")
+    process.send_signal(signal.SIGTERM)
+    _, words = process.communicate(timeout=60)
+    assert process.returncode == 143, words
+    assert "to go on: inr-train" in words
+    code, _, words = call("inr-train", video, "-o", "m.pt", "--resume", "--epochs", 61)
+    assert (code, "600 epochs" in words) == (2, True)
+
+
+def test_ctrl_c_while_held_out_frames_are_scored_loses_neither_model_nor_score(
+    video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: Call
+) -> None:
+    """The model was written before, and what had no score could only be trained anew."""
+
+    def interrupted(*_: object) -> Checkpoint:
+        raise KeyboardInterrupt
+
+    arguments = (video, "-o", "m.pt", *SMALL, "--epochs", 2, "--heldout")
+    with monkeypatch.context() as patch:
+        patch.setattr(inr_train.command, "score_heldout", interrupted)
+        code, _, words = call("inr-train", *arguments)
+    assert (code, "to go on: inr-train" in words) == (130, True)
+    assert [path.name for path in tmp_path.iterdir()] == ["m.last.pt"]
+    assert call("inr-train", *arguments, "--resume")[0] == 0
+    assert Checkpoint.load(tmp_path / "m.pt").report["heldout"]["frames"] == 2
 
 
 def test_ctrl_c_while_the_program_is_still_loading_is_one_line(
@@ -144,7 +174,8 @@ def test_a_closed_terminal_stops_like_ctrl_c_unless_it_is_to_be_ignored() -> Non
         for handler, stops in ((signal.SIG_DFL, True), (signal.SIG_IGN, False)):
             signal.signal(signal.SIGHUP, handler)
             with deferred_interrupts() as check_interrupt:
-                os.kill(os.getpid(), signal.SIGHUP)
+                for _ in range(2):  # the shell sends one, and the kernel another
+                    os.kill(os.getpid(), signal.SIGHUP)
                 with pytest.raises(KeyboardInterrupt) if stops else contextlib.nullcontext():
                     check_interrupt()
             assert signal.getsignal(signal.SIGHUP) == handler

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ from builders import write_video
 from commands import inr_play, run_text
 
 from inr_train import Clip
+from inr_train.conformance import check_model
+from inr_train.presets import PRESETS
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "your-model.md").read_text(encoding="utf-8")
 (EXAMPLE,) = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)
@@ -33,6 +36,22 @@ def test_the_guides_model_keeps_the_contract_and_plays(example: str, tiny_clip: 
     played = inr_play(file, "-o", tmp_path / "frames" / "%03d.png")
     assert played.returncode == 0
     assert len(list((tmp_path / "frames").iterdir())) == len(tiny_clip)
+
+
+def test_a_config_may_have_several_numbers_in_a_field(tmp_path: Path) -> None:
+    """A tuple comes back from a file as a list, which no dictionary takes as a key."""
+    assert "channels: int = 12" in EXAMPLE
+    several = EXAMPLE.replace("channels: int = 12", "channels: int = 12\n    widths: tuple[int, ...] = (16, 8)")
+    (tmp_path / "mine.py").write_text(several)
+    checked = run_text("inr-train", "--check-model", "--model", f"{tmp_path / 'mine.py'}:GridVideo")
+    assert checked.stderr.count("holds") == 5
+
+
+def test_a_recipe_whose_loss_needs_large_frames_is_no_fault_of_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    preset = PRESETS["nerv-xxs"]
+    demanding = replace(preset, recipe=replace(preset.recipe, loss="l1_msssim"))
+    monkeypatch.setitem(PRESETS, "nerv-xxs", demanding)
+    assert not [check.problem for check in check_model(demanding) if check.problem]
 
 
 @pytest.mark.parametrize(

@@ -43,3 +43,12 @@ def test_contradictions_are_refused() -> None:
         Recipe("x", 1, (Phase("fit", 0.5),))
     with pytest.raises(ValueError, match="weight bits"):
         dataclasses.replace(FAST_RECIPE, weight_bits=9)
+    with pytest.raises(ValueError, match="share"):
+        Recipe("x", 1, (Phase("fit", float("nan")),))
+
+
+def test_a_branch_cannot_be_the_last_phase() -> None:
+    """Such a run trained to its end and had no result."""
+    phases = (Phase("fit", 0.9), Phase("weights", 0.1, quantize="weights"), Phase("float reference", 0.1, branch=True))
+    with pytest.raises(ValueError, match="cannot be a branch"):
+        Recipe("x", 1, phases)

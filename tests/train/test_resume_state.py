@@ -66,6 +66,21 @@ def test_a_run_is_resumed_with_the_fields_it_was_started_with(tiny_clip: Clip, t
     fit(tiny_clip, origin=trained, epochs=1, config=silu)
 
 
+def test_another_model_to_start_from_is_not_resumed(tiny_clip: Clip, tmp_path: Path) -> None:
+    """It went on with the weights it had, and said nothing."""
+    one, two = (fit(tiny_clip, "nerv-xxs", epochs=1, seed=seed) for seed in (1, 2))
+    output = tmp_path / "m.pt"
+    state = leave_unfinished(tiny_clip, output, origin=one)
+    before = state.read_bytes()
+    with pytest.raises(UsageError, match="another model to start from"):
+        fit(tiny_clip, output=output, resume=True, origin=two)
+    assert state.read_bytes() == before
+    fit(tiny_clip, output=output, resume=True, origin=one)
+    leave_unfinished(tiny_clip, tmp_path / "n.pt", "nerv-xxs")
+    with pytest.raises(UsageError, match="random weights to start from"):
+        fit(tiny_clip, output=tmp_path / "n.pt", resume=True, origin=one)
+
+
 class Malicious:
     """A pickle that makes a file where it is loaded."""
 

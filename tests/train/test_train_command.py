@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sysconfig
 from pathlib import Path
 
 import pytest
-from commands import Call
+from commands import SMALL, Call
 
 from inr_train import Checkpoint
-from inr_train.recipes import EDGE_RECIPE
-
-SMALL = ("--preset", "nerv-xxs", "--threads", "1", "--amp", "off")
+from inr_train.recipes import EDGE_RECIPE, RECIPES
 
 
 def command(*arguments: object) -> list[str]:
@@ -75,6 +74,16 @@ def test_a_lower_learning_rate_is_lower_for_matrices_too(video: Path, tmp_path: 
     assert json.loads(out)["recipe"]["muon_rate"] == EDGE_RECIPE.muon_rate
 
 
+def test_the_recipe_of_a_run_that_was_short_of_time_compares_all_frames_again(
+    video: Path, tmp_path: Path, call: Call
+) -> None:
+    short = dataclasses.replace(RECIPES["nerv"], every=4)
+    (tmp_path / "short.json").write_text(json.dumps(short.to_dict()))
+    code, out, words = call("inr-train", video, "-o", "m.pt", *SMALL, "--recipe", "short.json", "--epochs", 1, "--json")
+    assert code == 0, words
+    assert json.loads(out)["evaluated_frames"] == 5
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "word"),
     [
@@ -98,6 +107,16 @@ def test_a_lower_learning_rate_is_lower_for_matrices_too(video: Path, tmp_path: 
         (("VIDEO", "--set", "recipe.betas=0.9"), 2, "betas are two numbers"),
         (("VIDEO", "--set", "recipe.threads=-1"), 2, "threads"),
         (("VIDEO", "--time-budget", "9s", "--epochs", "3"), 2, "one of them"),
+        (("VIDEO", "--preset", "nerv-xxs", "--set", "height=90"), 2, "--size"),
+        (("VIDEO", "--preset", "edge-5", "--set", "frames=2"), 2, "--frames"),
+        (("VIDEO", "--preset", "siren-xs", "--set", "channels=1"), 2, "channels is the clip's"),
+        (
+            ("VIDEO", "--from-weights", "w.pth", "--preset", "nerv-s", "--epochs", "3", "--lr", "1"),
+            2,
+            "no --epochs, --lr",
+        ),
+        (("VIDEO", "--from-weights", "w.pth", "--preset", "nerv-s", "--set", "recipe.warmup=0"), 2, "--set recipe"),
+        (("VIDEO", "--from-weights", "w.pth", "--preset", "nerv-s", "--resume", "-o", "there.pt"), 2, "--resume"),
         (("VIDEO", "--preset", "nerv-xxs", "--set", "reduction=0"), 2, "nerv"),
         (("VIDEO", "--loss", "l1", "--log", "there.pt"), 2, "-y"),
         ((), 2, "which video"),

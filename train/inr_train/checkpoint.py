@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import zipfile
@@ -63,6 +64,15 @@ class Checkpoint:
         phases, weight_bits = self.recipe.get("phases") or [{}], self.recipe.get("weight_bits")
         trained_for = weight_bits, self.recipe.get("float_bits") or weight_bits
         return phases[-1].get("quantize", "none") != "none" and trained_for == (self.bits.weights, self.bits.floats)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the weights."""
+        found = hashlib.sha256()
+        for name in sorted(self.weights):
+            found.update(name.encode())
+            found.update(self.weights[name].contiguous().numpy().data)
+        return found.hexdigest()
 
     def build(self) -> VideoModel:
         """The model with its weights, in evaluation mode. Raises `InputError` where weights do not fit."""

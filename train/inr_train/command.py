@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -121,20 +121,20 @@ def command(video: str | None, list_presets: bool, as_json: bool, quiet: bool, *
         raise UsageError("which video? inr-train VIDEO -o model.pt (or --list-presets)")
     reading = pop_reading(given)
     output = _output(video, given.pop("output"))
+    weights = given.pop("from_weights")
+    if weights:
+        _check_adopted(given)
     if not given["resume"]:
         check_output(output, given["overwrite"])
     whole = read_source(video, read_options(**reading))
     clip = even_frames(whole) if given["heldout"] else whole
-    weights = given.pop("from_weights")
     if weights:
-        checkpoint = _adopted(clip, weights, output, given)
+        checkpoint = _adopted(clip, weights, given)
+        checkpoint = score_heldout(checkpoint, whole) if given["heldout"] else checkpoint
+        checkpoint.save(output)
         _tell(checkpoint, output, quiet)
     else:
-        checkpoint = train_with_progress(clip, output, quiet, **given)
-    if given["heldout"]:
-        checkpoint = score_heldout(checkpoint, whole)
-        checkpoint.save(output)
-        say(_heldout_line(checkpoint.report["heldout"]), quiet)
+        checkpoint = train_with_progress(clip, output, quiet, whole if given["heldout"] else None, **given)
     if as_json:
         print_json(report(checkpoint))
 
@@ -147,8 +147,11 @@ def _heldout_line(score: dict[str, Any]) -> str:
     return f"{score['frames']} held-out frames: {own} ({verdict} between frames); of the source: {source}"
 
 
-def train_with_progress(clip: Clip, output: Path, quiet: bool, **given: Any) -> Checkpoint:
-    """`fit` with a line before, a progress line during and two lines after it."""
+def train_with_progress(clip: Clip, output: Path, quiet: bool, whole: Clip | None = None, **given: Any) -> Checkpoint:
+    """`fit` with a line before, a progress line during and two lines after it.
+
+    whole: the clip with the frames that were held out, which are to be scored.
+    """
     origin = Checkpoint.load(given["origin"]) if given["origin"] else None
     preset = choose_preset(clip, given["preset"], origin)
     recipe = changed_recipe(default_recipe(preset, origin), given)
@@ -173,19 +176,32 @@ def train_with_progress(clip: Clip, output: Path, quiet: bool, **given: Any) -> 
             save_every=given["save_every"],
             announce=lambda estimate: _announce(clip, estimate, quiet),
             progress=lambda p: _show(status, p),
+            complete=_scoring(whole, status) if whole else None,
         )
     _tell(checkpoint, output, quiet)
     return checkpoint
 
 
-def _adopted(clip: Clip, weights: Path, output: Path, given: dict[str, Any]) -> Checkpoint:
-    """The model of somebody else's weights, written to `output`."""
+def _scoring(whole: Clip, status: StatusLine) -> Callable[[Checkpoint], Checkpoint]:
+    return lambda checkpoint: score_heldout(checkpoint, whole, lambda i, n: status.update(i, n, "held-out frame"))
+
+
+def _check_adopted(given: dict[str, Any]) -> None:
+    """Raises `UsageError` where options are given that mean something in training only."""
     if given["preset"] == "auto":
         raise UsageError("--from-weights needs the --preset that the weights belong to")
+    allowed = {"preset", "overrides", "heldout", "overwrite", "threads"}
+    others = {k for k, v in given.items() if k not in allowed and v and v != TRAINING_DEFAULTS.get(k)}
+    others |= {"set recipe" for pair in given["overrides"] if pair.startswith("recipe.")}
+    if others:
+        names = ", ".join(f"--{name.replace('origin', 'from').replace('_', '-')}" for name in sorted(others))
+        raise UsageError(f"--from-weights trains nothing, and takes no {names}")
+
+
+def _adopted(clip: Clip, weights: Path, given: dict[str, Any]) -> Checkpoint:
+    """The model of somebody else's weights."""
     family = choose_preset(clip, given["preset"]).family
-    checkpoint = adopt(clip, given["preset"], weights, parse_overrides(family, given["overrides"]))
-    checkpoint.save(output)
-    return checkpoint
+    return adopt(clip, given["preset"], weights, parse_overrides(family, given["overrides"]))
 
 
 def _tell(checkpoint: Checkpoint, output: Path, quiet: bool) -> None:
@@ -194,6 +210,8 @@ def _tell(checkpoint: Checkpoint, output: Path, quiet: bool) -> None:
     few = f" over {compared} of {count} frames" if compared and compared < count else ""
     size = f"{facts['parameters']:,} parameters"
     say(f"{output}: {facts['psnr_db']:.2f} dB{few}, {size}, {clock(facts['train_seconds'])}", quiet)
+    if facts.get("heldout"):
+        say(_heldout_line(facts["heldout"]), quiet)
     goal = checkpoint.recipe.get("until_psnr")
     if goal and max(r["psnr_db"] for r in facts["curve"]) < goal:
         say(f"{goal:g} dB was not reached; train longer (--epochs, --time-budget) or take a larger --preset", quiet)
@@ -205,7 +223,7 @@ def _resume_line(output: Path) -> Iterator[None]:
     """After Ctrl-C, if there is something to go on with: the command to type, the same one with --resume."""
     try:
         yield
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit):
         if last_path(output).exists():
             arguments = [a for a in sys.argv[1:] if a != "--resume"]
             say(f"\nstopped; to go on: {shlex.join([Path(sys.argv[0]).name, *arguments, '--resume'])}")

@@ -36,6 +36,12 @@ def drawing_with(model: VideoModel, decode: Decode | None) -> Iterator[None]:
         del model.decode
 
 
+def check_compiler(device: torch.device) -> None:
+    """Raise `UsageError` where steps cannot be compiled here, for a run that goes on and does not measure them."""
+    with compiling():
+        torch.compile(torch.square)(torch.ones(1, device=device))
+
+
 @contextmanager
 def compiling() -> Iterator[None]:
     """Raise `UsageError` where steps cannot be compiled here: without a C++ compiler, say."""

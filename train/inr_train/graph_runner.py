@@ -25,9 +25,7 @@ def run_graph(
     hook = hook or (lambda name, value: value)
     values = {p.name: hook(p.name, x) for p, x in zip(graph.inputs, inputs, strict=True)}
     values.update({p.name: w for p, w in zip(graph.weights, weights, strict=True)})
-    values.update(
-        {k: torch.tensor(v, device=inputs[0].device) for k, v in graph.constants.items() if v.dtype.kind == "f"}
-    )
+    values.update(_constants(graph, inputs[0].device))
     last_use = {name: i for i, node in enumerate(graph.nodes) for name in node.inputs}
     for i, node in enumerate(graph.nodes):
         values[node.output] = hook(node.output, _apply(graph, node, values))
@@ -35,6 +33,13 @@ def run_graph(
             if name in values and last_use[name] == i and name != graph.output:
                 values.pop(name)
     return values[graph.output]
+
+
+def _constants(graph: CanonicalGraph, device: torch.device) -> dict[str, Tensor]:
+    """Those that are computed with: limits are structure, so that no step on a GPU waits for them."""
+    limits = {name for node in graph.nodes if node.op == "Clip" for name in node.inputs[1:]}
+    floats = {k: v for k, v in graph.constants.items() if v.dtype.kind == "f" and k not in limits}
+    return {k: torch.from_numpy(v.copy()).to(device, non_blocking=True) for k, v in floats.items()}
 
 
 def _apply(graph: CanonicalGraph, node: Node, values: Mapping[str, Tensor]) -> Tensor:
@@ -107,7 +112,7 @@ _FUNCTIONS: dict[str, Callable[..., Tensor]] = {
     "Sigmoid": lambda d, a, s: torch.sigmoid(d[0]),
     "Tanh": lambda d, a, s: torch.tanh(d[0]),
     "Sin": lambda d, a, s: torch.sin(d[0]),
-    "Clip": lambda d, a, s: torch.clamp(d[0], float(d[1]), float(d[2])),
+    "Clip": lambda d, a, s: torch.clamp(d[0], *s),
     "Add": lambda d, a, s: d[0] + d[1],
     "Sub": lambda d, a, s: d[0] - d[1],
     "Mul": lambda d, a, s: d[0] * d[1],

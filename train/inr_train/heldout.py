@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from typing import Any
@@ -54,63 +55,66 @@ def even_frames(clip: Clip) -> Clip:
     return clip.thinned(2)
 
 
-def score_heldout(checkpoint: Checkpoint, clip: Clip) -> Checkpoint:
-    """The checkpoint with its score on the odd frames of `clip` in its report, as `heldout`."""
-    model = checkpoint.build()
-    even, odd = clip.frames[::2], clip.frames[1 : 2 * (len(clip.frames[::2]) - 1) : 2]
-    size = (clip.info.height, clip.info.width)
-    decoded = [_decode(model, float(i), size) for i in range(len(even))]
-    motion = _minterpolate(even)
-    score = HeldOut(
-        frames=len(odd),
-        psnr_db=_mean(odd, lambda i: _decode(model, i + 0.5, size)),
-        repeat_db=_mean(odd, lambda i: decoded[i]),
-        blend_db=_mean(odd, lambda i: _blend(decoded[i], decoded[i + 1])),
-        source_blend_db=_mean(odd, lambda i: _blend(even[i], even[i + 1])),
-        minterpolate_db=_mean(odd, motion.__getitem__) if motion else None,
-    )
+def score_heldout(checkpoint: Checkpoint, clip: Clip, progress: Callable[[int, int], None] | None = None) -> Checkpoint:
+    """The checkpoint with its score on the odd frames of `clip` in its report, as `heldout`.
+
+    progress: called after each of them with how many are done and how many there are.
+    """
+    model = checkpoint.build().to(str(checkpoint.report["device"]))
+    even, size = clip.frames[::2], (clip.info.height, clip.info.width)
+    odd = clip.frames[1 : 2 * (len(even) - 1) : 2]
+    motion, before = _minterpolate(even), _decode(model, 0.0, size)
+    rows: list[tuple[float, ...]] = []
+    for i, frame in enumerate(odd):
+        after, between = _decode(model, i + 1.0, size), _decode(model, i + 0.5, size)
+        found = (between, before, _blend(before, after), _blend(even[i], even[i + 1]), *itertools.islice(motion, 1))
+        rows.append(tuple(psnr(picture, frame) for picture in found))
+        before = after
+        if progress:
+            progress(i + 1, len(odd))
+    own, repeat, blend, source, *moved = (statistics.mean(column) for column in zip(*rows, strict=True))
+    score = HeldOut(len(odd), own, repeat, blend, source, moved[0] if moved else None)
     facts: dict[str, Any] = {**asdict(score), "beats_blend": score.beats_blend}
     return replace(checkpoint, report={**checkpoint.report, "heldout": facts})
-
-
-def _mean(odd: NDArray[np.uint8], picture: Callable[[int], Picture]) -> float:
-    return statistics.mean(psnr(picture(i), frame) for i, frame in enumerate(odd))
 
 
 @torch.no_grad()
 def _decode(model: VideoModel, t: float, size: tuple[int, int]) -> Picture:
     frame = frame_of(model, t, size)[0].clamp(0, 1)
-    return np.ascontiguousarray(torch.round(frame * 255).to(torch.uint8).permute(1, 2, 0).numpy())
+    return np.ascontiguousarray(torch.round(frame * 255).to(torch.uint8).permute(1, 2, 0).cpu().numpy())
 
 
 def _blend(a: Picture, b: Picture) -> Picture:
     return ((a.astype(np.uint16) + b + 1) // 2).astype(np.uint8)
 
 
-def _minterpolate(even: NDArray[np.uint8]) -> list[Picture]:
+def _minterpolate(even: NDArray[np.uint8]) -> Iterator[Picture]:
     """ffmpeg's frame between each two of `even`, uint8 (T, H, W, 3), by its motion-compensated interpolation.
 
-    Empty where the frames are too small for its blocks.
+    None where the frames are too small for its blocks.
     """
     graph = _minterpolate_graph(*even.shape[1:3])
     if graph is None:
-        return []
+        return
+    places = range(1, 2 * (len(even) - 1), 2)
     # The filter looks two frames ahead: the last frame is repeated to push the rest out.
     for i, pixels in enumerate([*even, even[-1], even[-1]]):
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
         frame.pts, frame.time_base = 2 * i, Fraction(1, 2)
         graph.vpush(frame)
+        yield from (picture for place, picture in _pulled(graph) if place in places)
     graph.vpush(None)
-    found: dict[int, Picture] = {}
-    while True:
-        try:
+    yield from (picture for place, picture in _pulled(graph) if place in places)
+
+
+def _pulled(graph: av.filter.Graph) -> Iterator[tuple[int, Picture]]:
+    """What the filter has ready, by twice its second."""
+    with suppress(av.error.BlockingIOError, av.error.EOFError):
+        while True:
             out = graph.vpull()
-        except (av.error.BlockingIOError, av.error.EOFError):
-            break
-        assert out.pts is not None
-        assert out.time_base is not None
-        found[round(out.pts * out.time_base * 2)] = np.asarray(out.to_ndarray(format="rgb24"), np.uint8)
-    return [found[2 * i + 1] for i in range(len(even) - 1)]
+            assert out.pts is not None
+            assert out.time_base is not None
+            yield round(out.pts * out.time_base * 2), np.asarray(out.to_ndarray(format="rgb24"), np.uint8)
 
 
 def _minterpolate_graph(height: int, width: int) -> av.filter.Graph | None:

@@ -72,6 +72,7 @@ def fit(
     save_every: float = 30.0,
     announce: Callable[[Estimate], None] | None = None,
     progress: Callable[[Progress], None] | None = None,
+    complete: Callable[[Checkpoint], Checkpoint] | None = None,
 ) -> Checkpoint:
     """Train a representation on a clip and return it.
 
@@ -83,7 +84,8 @@ def fit(
     what is faster here, all cores or one. output: where to write `model.pt`; a run that was stopped goes on from
     `model.last.pt` beside it with resume=True, and is refused where what is given here is not what it began with.
     log: a JSONL file, one row per evaluation. save_every: seconds between resume states. announce: called once before
-    training. progress: called after every step; it may raise `KeyboardInterrupt` to stop. The same seed gives the same
+    training. progress: called after every step; it may raise `KeyboardInterrupt` to stop. complete: what is to be added
+    to the finished model before it is written; the run can be resumed until then. The same seed gives the same
     weights where dtype and threads are the same: both are chosen by speed unless the recipe and `threads` fix them;
     with `seconds`, where the number of epochs is the same too, which follows from the clock.
     Raises `UsageError` or `InputError` on bad arguments, `InrError` where training diverges or memory runs out: then
@@ -103,7 +105,7 @@ def fit(
             run = resume_run(last_path(path), clip, place)
             same = replace(run.recipe, threads=threads or run.recipe.threads)
             asked = wanted if recipe or quantize or sparsity else same
-            check_resumed(run, preset, (epochs, seconds), seed, asked, config or {})
+            check_resumed(run, preset, (epochs, seconds), seed, asked, config or {}, origin)
         else:
             fields = model_config(clip, chosen, config or {}, origin)
             run = start_run(clip, chosen, fields, wanted, seed or 0, place, frames, origin, seconds)
@@ -115,6 +117,9 @@ def fit(
             _train(run, frames, saver, run_log, progress)
             run.model.settle(frames)
         checkpoint = finished(run, clip)
+        if complete:
+            saver.save(run, due=True)
+            checkpoint = complete(checkpoint)
         if path is not None:
             keep_model(checkpoint, path, run, saver)
     return checkpoint
@@ -174,7 +179,7 @@ def _train(run: Run, frames: Tensor, saver: Saver, log: RunLog, progress: Callab
                 keep_state(run, saver)
                 raise
 
-        race(run, frames, watch)
+        race(run, frames, saver, watch)
         while run.phase < len(run.recipe.phases):
             begin, end = run.recipe.spans(count)[run.phase]
             if run.step == begin and not run.rounded:
@@ -195,6 +200,7 @@ def _train(run: Run, frames: Tensor, saver: Saver, log: RunLog, progress: Callab
                 saver.save(run, due=fitted)
                 watch(run)
             if run.phase == len(run.recipe.phases) - 1:
+                saver.save(run, due=run.recipe.rounds and not run.rounded)
                 _round(run, frames, log, clock)
                 watch(run)
             _end_phase(run, begin)

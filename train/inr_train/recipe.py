@@ -102,10 +102,13 @@ class Recipe:
         object.__setattr__(self, "phases", tuple(p if isinstance(p, Phase) else Phase(**p) for p in self.phases))
         object.__setattr__(self, "betas", tuple(self.betas))
         total = sum(p.share for p in self.phases if not p.branch)
-        if abs(total - 1) > 1e-6 or any(p.quantize not in QUANTIZE or p.share < 0 for p in self.phases):
+        shared_out = abs(total - 1) <= 1e-6 and all(0 <= p.share <= 1 for p in self.phases)  # not so where one is NaN
+        if not shared_out or any(p.quantize not in QUANTIZE for p in self.phases):
             raise ValueError(f"phases must share out 1 and quantize one of {QUANTIZE}, found {self.phases}")
         if any(not p.share and (p.branch or p.sparsity or p.quantize == "none") for p in self.phases):
             raise ValueError(f"a phase without steps can only quantize, found {self.phases}")
+        if self.phases[-1].branch:
+            raise ValueError(f"a run ends with its last phase, which cannot be a branch, found {self.phases}")
         if any(not p.share for p in self.phases[:-1]):
             raise ValueError(f"a phase without steps is the last, found {self.phases}")
         if self.dtype not in ("", "bf16", "fp16", "fp32"):

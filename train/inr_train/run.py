@@ -22,6 +22,7 @@ from typing import Any
 
 import torch
 
+from inr_runtime.cli import TERMINATED
 from inr_runtime.errors import InputError, InrError
 from inr_runtime.int8plan import Range
 from inr_train.checkpoint import VERSION, load_dict, save_dict
@@ -37,14 +38,15 @@ from inr_train.trace import Trace, trace
 
 RUN_FORMAT = "inr-run"
 _STOPS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-_CHANGING = ("phase", "step", "raced", "restarts", "elapsed", "loss", "report", "rows", "best", "trunk")
+_CHANGING = ("phase", "step", "raced", "racing", "restarts", "elapsed", "loss", "report", "rows", "best", "trunk")
 
 
 @dataclass
 class Run:
     """A training run in memory.
 
-    phase, step: what comes next. raced: steps of candidates that did not win (`race.py`). network: the model as the
+    phase, step: what comes next. raced: steps of candidates that did not win (`race.py`). racing: what those reached
+    that have run, and the snapshot of the one that goes on; candidate: the one that runs now. network: the model as the
     current phase sees it, decode: how it draws in steps where that is compiled. masks: the weights that pruning
     left. trunk: the snapshot that a branch phase goes back to. good: the snapshot that NaN goes back to. best:
     phase, quality, weights and ranges of the current phase's best evaluation; of the phase before until there is
@@ -62,6 +64,8 @@ class Run:
     phase: int = 0
     step: int = 0
     raced: int = 0
+    racing: dict[str, Any] = field(default_factory=dict)
+    candidate: Run | None = None
     restarts: int = 0
     elapsed: float = 0.0
     loss: float = 0.0
@@ -128,6 +132,8 @@ class Run:
     def snapshot(self) -> dict[str, Any]:
         """All that changes, copied."""
         state = {name: copy.deepcopy(getattr(self, name)) for name in _CHANGING}
+        if self.candidate:
+            state["racing"]["candidate"] = self.candidate.snapshot()
         ranges = {k: list(v) for k, v in self.ranges.items()}
         weights = {k: v.detach().cpu().clone() for k, v in self.model.state_dict().items()}
         masks = {k: v.cpu().clone() for k, v in self.masks.items()}
@@ -137,7 +143,7 @@ class Run:
     def restore(self, snapshot: dict[str, Any]) -> None:
         """Go back to a snapshot."""
         for name in _CHANGING:
-            setattr(self, name, copy.deepcopy(snapshot[name]))
+            setattr(self, name, copy.deepcopy(snapshot[name] if name != "racing" else snapshot.get(name, {})))
         if self.best:
             self.best.setdefault("phase", self.phase)  # states of before had the present phase's best only
         self.model.load_state_dict(snapshot["weights"])
@@ -239,19 +245,22 @@ class Saver:
 
 @contextmanager
 def deferred_interrupts() -> Iterator[Callable[[], None]]:
-    """Give a function that raises `KeyboardInterrupt` if Ctrl-C, SIGTERM or SIGHUP came since: called between steps.
+    """Give a function that stops if Ctrl-C, SIGTERM or SIGHUP came since: called between steps.
 
-    So a run is never stopped inside a step. A second Ctrl-C stops at once. What is ignored (nohup) stays ignored. Does
-    nothing outside the main thread.
+    It raises `KeyboardInterrupt`, after SIGTERM `SystemExit`. So a run is never stopped inside a step. A second Ctrl-C
+    stops at once; a terminal that closes may send SIGHUP twice. What is ignored (nohup) stays ignored. Does nothing
+    outside the main thread.
     """
     came: list[int] = []
 
     def remember(number: int, frame: object) -> None:
-        if came:
+        if came and number == signal.SIGINT:
             raise KeyboardInterrupt
         came.append(number)
 
     def check() -> None:
+        if came and came[0] == signal.SIGTERM:
+            raise SystemExit(TERMINATED)
         if came:
             raise KeyboardInterrupt
 

@@ -15,6 +15,7 @@ from inr_runtime.errors import InputError, UsageError
 from inr_train.budget import fit_into
 from inr_train.checkpoint import Checkpoint
 from inr_train.clip import Clip
+from inr_train.compiled import check_compiler
 from inr_train.losses import POINTWISE, least_side
 from inr_train.models import MODELS, VideoModel, config_dict, config_value, count_parameters, meta_model
 from inr_train.presets import Preset, default_preset, estimate_bytes, preset_named
@@ -44,8 +45,10 @@ class Estimate:
         items = run.model.count_items(frames.shape)
         seconds = recipe.total_cost(items) / 1e3 - run.elapsed
         pixels = frames.shape[0] * frames.shape[2] * frames.shape[3] // items
-        # Gradients, moments, snapshots and the best weights: eight copies; activations: widths of the last stages.
-        memory = frames.numel() + 32 * parameters + 4 * run.model.floats_per_pixel * pixels * recipe.batch_size
+        # Weights, gradients and moments, those of a state that is good, of one that is saved, and of a branch's trunk;
+        # activations: widths of the last stages.
+        copies = 25 if any(phase.branch for phase in recipe.phases) else 13
+        memory = frames.numel() + 4 * copies * parameters + 4 * run.model.floats_per_pixel * pixels * recipe.batch_size
         preset = str(run.report["preset"])
         return cls(len(frames), preset, parameters, recipe.epochs, seconds, estimate_bytes(parameters), memory)
 
@@ -136,11 +139,22 @@ def model_config(
     try:
         config = preset.config(clip.info.height, clip.info.width, len(clip))
         config = config.for_sound(clip.channels) if isinstance(clip, Sound) else config
+        _refuse_dictated(MODELS[preset.family], config, overrides)
         config = replace(config, **overrides)
         meta_model(preset.family, config)
     except (TypeError, ValueError, ArithmeticError, RuntimeError) as error:
         raise UsageError(f"preset {preset.name} cannot be built so: {error}") from error
     return config_dict(config)
+
+
+def _refuse_dictated(family: type[VideoModel], config: Any, overrides: Mapping[str, Any]) -> None:
+    """Raises `ValueError` where a field would be other than the clip is."""
+    dictated = ("height", "width", "frames", *(("channels", "result") if family.pixelwise else ()))
+    for name in dictated:
+        if overrides.get(name, getattr(config, name)) != getattr(config, name):
+            raise ValueError(
+                f"its {name} is the clip's, {getattr(config, name)}; see --size and --frames for other clips"
+            )
 
 
 def _changed(model: str, config: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -177,13 +191,14 @@ def start_run(
     quantized = any(phase.quantize != "none" for phase in recipe.phases)
     traced = run.trace() if quantized else None  # what cannot be exported fails now, not after hours
     speed = measure_speed(run.model, frames, recipe, device, traced)
-    run.recipe = replace(recipe, **asdict(speed))
+    run.recipe = replace(recipe, every=1, **asdict(speed))
     if seconds:
         left = max(seconds / 2, seconds - (time.monotonic() - begin))
         run.recipe = fit_into(run.recipe, left, run.model.count_items(frames.shape), len(frames))
     run.report = {"preset": preset.name, "parameters": count_parameters(run.model), "time_budget": seconds}
     run.report["planned_seconds"] = left if seconds else 0.0
     if origin is not None:
+        run.report["origin_sha256"] = origin.digest
         if origin.report.get("sparsity"):
             run.masks = masks_of(run.model)
         if origin.source.get("frames_sha256") == clip.digest:
@@ -211,6 +226,7 @@ def check_resumed(
     seed: int | None,
     recipe: Recipe,
     overrides: Mapping[str, Any],
+    origin: Checkpoint | None,
 ) -> None:
     """Refuse to go on with a run that was started otherwise: raises `UsageError` that names what differs.
 
@@ -218,6 +234,9 @@ def check_resumed(
     own where it is left to it.
     """
     differs, (epochs, seconds), budget = [], length, run.report.get("time_budget", 0.0)
+    if origin is not None and origin.digest != run.report.get("origin_sha256"):
+        what = "another model" if run.report.get("origin_sha256") else "random weights"
+        differs.append(f"{what} to start from")
     if preset != "auto" and preset != run.report["preset"]:
         differs.append(f"preset {run.report['preset']}")
     if seconds and seconds != budget:
@@ -245,6 +264,8 @@ def resume_run(last: Path, clip: Clip, device: torch.device) -> Run:
     if not last.exists():
         raise InputError(f"nothing to resume: {last} does not exist")
     run = Run.load(last, device)
+    if run.recipe.compiled:
+        check_compiler(device)
     if run.clip_hash != clip.digest:
         raise InputError(f"{last} belongs to another clip; give the same video, --size, --crop and range as before")
     return run

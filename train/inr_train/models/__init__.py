@@ -53,7 +53,7 @@ def build_model(name: str, config: Mapping[str, Any]) -> VideoModel:
         known = ", ".join(MODELS)
         raise InputError(f"unknown representation {name!r}; known: {known}; for your own add --model FILE.py:Class")
     try:
-        typed = MODELS[name].config_type(**config)
+        typed = MODELS[name].config_type(**{k: _frozen(v) for k, v in config.items()})
         count = count_parameters(meta_model(name, typed))
     except (TypeError, ValueError, RuntimeError, ArithmeticError) as error:
         raise InputError(f"the config of this {name} is not valid: {error}") from error
@@ -71,6 +71,11 @@ def meta_model(name: str, config: Any) -> VideoModel:
 def config_dict(config: Any) -> dict[str, Any]:
     """A frozen config as plain types."""
     return {k: config_value(v) for k, v in dataclasses.asdict(config).items()}
+
+
+def _frozen(value: Any) -> Any:
+    """Inverse of `config_value`: configs are compared and hashed."""
+    return tuple(_frozen(v) for v in value) if isinstance(value, (list, tuple)) else value
 
 
 def config_value(value: Any) -> Any:
