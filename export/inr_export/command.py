@@ -218,6 +218,6 @@ def _tell_precision(precision: MixedPrecision, quiet: bool) -> None:
         layers = ", ".join(kept.layers) or "none"
         table.add_row(layers, kept.edge, f"{kept.mac_share:.1%}", f"{kept.gain_db:+.2f} dB")
     if not quiet:
-        Console(stderr=True).print(Padding(table, (0, 0, 0, 4)))
+        Console(stderr=True, markup=False, emoji=False).print(Padding(table, (0, 0, 0, 4)))
     faster = "; a larger --int8-budget-db keeps more of them there" if precision.int8_mac_share < 0.5 else ""
     say(f"  {precision.int8_mac_share:.0%} of the multiply-accumulates run on integers{faster}", quiet)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from time import perf_counter
@@ -9,18 +10,20 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from inr_player.backends import list_backends
 from inr_player.benchmark import Benchmark, benchmark
 from inr_player.inspect import describe
 from inr_player.playback import count_at_rate, frames_at_rate, play
 from inr_player.reference import Reference
-from inr_player.request import Request, showing_builds
+from inr_player.request import Request, media_of, showing_builds
 from inr_player.selection import part_of
-from inr_player.sound import media_of, play_sound
+from inr_player.sound import check_sound, play_sound
 from inr_runtime.cli import StatusLine, clock, megabytes, print_json, say
 from inr_runtime.decoder import Decoder
 from inr_runtime.errors import InrError, UsageError
 from inr_runtime.format import NvbReader
-from inr_runtime.media import open_writer
+from inr_runtime.media import check_target, open_writer
+from inr_runtime.opened import OpenFile
 
 if TYPE_CHECKING:
     from inr_player.compare import Comparison
@@ -28,14 +31,17 @@ if TYPE_CHECKING:
 
 def run(request: Request) -> None:
     """Do what was asked for."""
+    if request.listing:
+        return _list(request)
     if not request.info and media_of(request.file) == "audio":
-        return play_sound(request)
+        check_sound(request)
+        return _prepare(request, request.open_sound) if request.prepare else play_sound(request)
     if request.rate or Path(request.output or "").suffix.lower() == ".wav":
         raise UsageError(f"{request.file} holds pictures, no sound; write -o out.mp4 or out.png, and no --rate")
     if request.info:
         _info(request)
     elif request.prepare:
-        _prepare(request)
+        _prepare(request, request.open)
     elif request.benchmark:
         _benchmark(request)
     elif request.profile:
@@ -70,9 +76,18 @@ def _profile(request: Request) -> None:
     show_profile(asdict(result))
 
 
-def _prepare(request: Request) -> None:
+def _list(request: Request) -> None:
+    rows = list_backends(request.file or None, request.threads)
+    if request.as_json:
+        return print_json(rows)
+    from inr_player.tables import show_backends
+
+    show_backends(rows)
+
+
+def _prepare(request: Request, open_file: Callable[[], OpenFile]) -> None:
     start = perf_counter()
-    with request.open() as decoder, showing_builds(request.quiet):
+    with open_file() as decoder, showing_builds(request.quiet):
         decoder.prepare()
         report = {"backend": decoder.backend, "target": decoder.target.name, "seconds": perf_counter() - start}
     print_json(report) if request.as_json else say(f"ready in {report['seconds']:.1f} s", request.quiet)
@@ -125,16 +140,18 @@ def _comparison_line(result: Comparison) -> str:
 def _play(request: Request) -> None:
     if not request.output and request.vo == "window":
         _refuse_window(request.file)
-    target = request.output or "null"
+    target, form = request.output or "null", request.format
+    if form is None and target == "-" and request.pix_fmt == "rgb24":
+        form = "raw"
+    # Opening an engine may take minutes.
+    check_target(target, overwrite=request.overwrite, format=form, pix_fmt=request.pix_fmt)
     with request.open() as decoder:
         chosen = request.selection.of(decoder.info)
         info, frames = part_of(decoder.info, chosen), decoder.frames(chosen.start, chosen.stop)
         if request.fps:
             info = replace(info, fps=request.fps, frame_count=count_at_rate(decoder, chosen, request.fps), pts=None)
             frames = frames_at_rate(decoder, chosen, request.fps, _interpolates(request, decoder))
-        count = info.frame_count
-        raw = request.format is None and target == "-" and request.pix_fmt == "rgb24"
-        form, start = "raw" if raw else request.format, perf_counter()
+        count, start = info.frame_count, perf_counter()
         sink = open_writer(target, info, overwrite=request.overwrite, format=form, pix_fmt=request.pix_fmt)
         with StatusLine("inr-play", request.quiet) as status, sink as writer:
             play(frames, writer, lambda done: _progress(status, done, count, perf_counter() - start))

@@ -71,7 +71,8 @@ def benchmark(
         total = perf_counter() - start
         memory = peak_memory()
         network = _steady(decoder, frames, seconds)
-        reader, sums = decoder.reader, totals(decoder.reader)
+        reader = decoder.reader
+        sums = totals(reader, (decoder.info.width, decoder.info.height))
         return Benchmark(
             fps=len(frames) / total,
             fps_network=1 / float(network.mean()),

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import click
 
 from inr_player.actions import run
-from inr_player.backends import list_backends
 from inr_player.reference import Reference
 from inr_player.request import Request
 from inr_player.selection import Selection
 from inr_runtime.audio import MAX_RATE
 from inr_runtime.backends import BACKENDS
-from inr_runtime.cli import common_options, print_json, run_command
+from inr_runtime.cli import common_options, run_command
 from inr_runtime.errors import UsageError
 from inr_runtime.lower import TARGETS
 from inr_runtime.media import parse_crop, parse_position, parse_rate, parse_size
@@ -75,7 +74,7 @@ def _position(flag: str, text: str) -> Callable[..., Any]:
 )
 @click.option("--prepare", is_flag=True, help="Build and keep the engine for FILE.nvb now (TensorRT takes minutes).")
 @common_options
-def command(file: str | None, listing: bool, **given: Any) -> None:
+def command(file: str | None, **given: Any) -> None:
     """Play FILE.nvb, turn it into an ordinary video, measure it, or look inside.
 
     \b
@@ -83,21 +82,11 @@ def command(file: str | None, listing: bool, **given: Any) -> None:
     inr-play clip.nvb -o - | mpv -
     inr-play clip.nvb --compare original.mp4
     """
-    if listing:
-        rows = list_backends(file, given["threads"])
-        print_json(rows) if given["as_json"] else _show_backends(rows)
-        return
-    if file is None:
+    if file is None and not given["listing"]:
         raise UsageError("which file? inr-play FILE.nvb (inr-export makes one)")
-    request = _request(file, **given)
+    request = _request(file or "", **given)
     request.check()
     run(request)
-
-
-def _show_backends(rows: Sequence[Mapping[str, Any]]) -> None:
-    from inr_player.tables import show_backends  # tables take a while to import
-
-    show_backends(rows)
 
 
 def _request(file: str, **given: Any) -> Request:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
@@ -64,8 +65,9 @@ def open_reference(
     """
     info, size = decoder.info, (decoder.info.width, decoder.info.height)
     headerless = Path(reference.path).suffix.lower() in _HEADERLESS
-    options = ReadOptions(crop=reference.crop, size=size if headerless else None)
-    whole = open_media(reference.path, options)
+    with _naming_the_crop():
+        options = ReadOptions(crop=reference.crop, size=size if headerless else None)
+        whole = open_media(reference.path, options)
     first = index_of(reference.start, whole.info) if reference.start else 0
     count = whole.info.frame_count - first
     if count < frames.stop or not (bounded or count == info.frame_count):
@@ -76,6 +78,15 @@ def open_reference(
         say(f"{reference.path}: scaled from {found[0]}x{found[1]} to {size[0]}x{size[1]} for the comparison")
     start = Position(first + frames.start, "f")
     return open_media(reference.path, replace(options, size=size, start=start, frames=len(frames)))
+
+
+@contextmanager
+def _naming_the_crop() -> Iterator[None]:
+    """What is wrong with a crop is told with the flag that was typed."""
+    try:
+        yield
+    except UsageError as error:
+        raise UsageError(str(error).replace("--crop", "--ref-crop", 1)) from error
 
 
 def _mismatch(reference: Reference, decoder: Decoder, count: int, frames: range) -> str:

@@ -34,9 +34,12 @@ class Totals:
     gmac_per_frame: float
 
 
-def totals(reader: NvbReader) -> Totals:
-    """Size of the network, from the file's segments. Raises `NvbError` where one is damaged."""
-    return _sum_up(reader.header, [_facts(reader, i, reader.segment(i)) for i in range(len(reader.index))])
+def totals(reader: NvbReader, size: tuple[int, int] | None = None) -> Totals:
+    """Size of the network, from the file's segments. Raises `NvbError` where one is damaged.
+
+    size: width and height in which frames are drawn; None is the file's own.
+    """
+    return _sum_up(reader.header, [_facts(reader, i, reader.segment(i)) for i in range(len(reader.index))], size)
 
 
 def parameters_of(segment: Segment) -> int:
@@ -102,19 +105,19 @@ def _facts(reader: NvbReader, number: int, segment: Segment) -> SegmentFacts:
     return SegmentFacts(segment.first_frame, segment.frame_count, size, segment.graph, parameters)
 
 
-def _sum_up(header: Header, segments: Sequence[SegmentFacts]) -> Totals:
-    macs = sum(_macs(header, s) for s in segments)
+def _sum_up(header: Header, segments: Sequence[SegmentFacts], size: tuple[int, int] | None = None) -> Totals:
+    macs = sum(_macs(header, s, size or (header.info.width, header.info.height)) for s in segments)
     return Totals(sum(s.parameters for s in segments), macs / header.info.frame_count / 1e9)
 
 
-def _macs(header: Header, segment: SegmentFacts) -> int:
+def _macs(header: Header, segment: SegmentFacts, size: tuple[int, int]) -> int:
     """Multiply-accumulates of all frames of a segment, tile by tile where its graph draws those."""
-    graph, info = header.graphs[segment.graph], header.info
+    graph = header.graphs[segment.graph]
     if graph.role == "frame":
         return graph.macs * segment.frames
     if header.media == "audio":
         return graph.macs * count_tiles((segment.frames, 1), graph.size)
-    return graph.macs * segment.frames * count_tiles((info.width, info.height), graph.size)
+    return graph.macs * segment.frames * count_tiles(size, graph.size)
 
 
 def _tensor(cost: TensorCost, segment: int) -> dict[str, Any]:

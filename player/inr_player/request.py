@@ -3,26 +3,42 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import Any, TypeVar
 
 from inr_player.benchmark import available_cores
 from inr_player.reference import Reference
 from inr_player.selection import Selection
+from inr_runtime.audio import AudioDecoder, open_audio
 from inr_runtime.backends import building
 from inr_runtime.cli import StatusLine, say
 from inr_runtime.decoder import Decoder, open_video
 from inr_runtime.errors import UsageError
+from inr_runtime.format import NvbReader
 from inr_runtime.lower import CPU_TARGETS
 from inr_runtime.opened import OpenFile
+
+Opened = TypeVar("Opened", bound=OpenFile)
+
+_PART = ("--start", "--end", "--length", "--frames")
+_ENGINE = ("--backend", "--target")
+_HEEDED: dict[str, tuple[str, tuple[str, ...]]] = {
+    "--backends": ("tries every engine", ()),
+    "--info": ("shows what the file holds", ()),
+    "--prepare": ("builds the engine for the whole file", (*_ENGINE, "--size")),
+    "--profile": ("measures frames of the file's beginning, in its own size", _ENGINE),
+    "--benchmark": ("is for pictures", (*_PART, *_ENGINE, "--size")),
+    "--compare": ("is for pictures", (*_PART, *_ENGINE, "--size")),
+}
+"""What each action does, and which of the flags that say what to play, and how, mean something to it."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """The command line of `inr-play`, one field per option."""
+    """The command line of `inr-play`, one field per option. file: empty where engines are listed without one."""
 
     file: str
     output: str | None
@@ -37,6 +53,7 @@ class Request:
     benchmark: bool
     profile: bool
     info: bool
+    listing: bool
     prepare: bool
     reference: Reference | None
     backend: str
@@ -47,15 +64,8 @@ class Request:
     as_json: bool
 
     def check(self) -> None:
-        """Raise `UsageError` where options contradict each other."""
-        given = {
-            "--info": self.info,
-            "--prepare": self.prepare,
-            "--benchmark": self.benchmark,
-            "--profile": self.profile,
-        }
-        given["--compare"] = bool(self.reference)
-        chosen = [name for name, used in {**given, "-o": bool(self.output)}.items() if used]
+        """Raise `UsageError` where options contradict each other, or where one would be ignored."""
+        chosen = self._actions()
         if len(chosen) > 1:
             raise UsageError(f"{' and '.join(chosen)} are different things to do; give one at a time")
         if self.output == "-" and self.as_json:
@@ -66,22 +76,67 @@ class Request:
             raise UsageError("--profile measures ONNX Runtime on the CPU; leave out --backend")
         if self.profile and self.target not in ("auto", *CPU_TARGETS):
             raise UsageError(f"--profile measures ONNX Runtime on the CPU; --target {' or '.join(CPU_TARGETS)}")
-        if self.profile and self.size:
-            raise UsageError("--profile measures the file's own size; leave out --size")
-        if self.fps and (self.info or self.benchmark or self.profile or self.reference):
-            raise UsageError("--fps is for playing; give it with -o FILE or --vo")
         if (self.format or self.pix_fmt) and not self.output:
             raise UsageError("--format and --pix-fmt say how to write; add -o FILE")
-        if self.info and (self.size or self.rate):
-            raise UsageError("--info shows what the file holds; leave out --size and --rate")
+        for action in chosen:
+            self._check_heeded(action)
+
+    def _actions(self) -> list[str]:
+        """The flags of what is to be done, besides playing to nowhere."""
+        given = {
+            "--backends": self.listing,
+            "--info": self.info,
+            "--prepare": self.prepare,
+            "--benchmark": self.benchmark,
+            "--profile": self.profile,
+            "--compare": self.reference,
+            "-o": self.output,
+        }
+        return [flag for flag, used in given.items() if used]
+
+    def _check_heeded(self, action: str) -> None:
+        if action == "-o":
+            return
+        if self.fps:
+            raise UsageError("--fps is for playing; give it with -o FILE or --vo")
+        does, heeded = _HEEDED[action]
+        ignored = [flag for flag in self._given() if flag not in heeded]
+        if ignored:
+            raise UsageError(f"{action} {does}; leave out {' and '.join(ignored)}")
+
+    def _given(self) -> list[str]:
+        """The flags among those that say what to play, and how."""
+        given = {
+            "--start": self.selection.start,
+            "--end": self.selection.end,
+            "--length": self.selection.length,
+            "--frames": self.selection.frames,
+            "--size": self.size,
+            "--rate": self.rate,
+            "--backend": self.backend != "auto",
+            "--target": self.target != "auto",
+        }
+        return [flag for flag, used in given.items() if used]
 
     def open(self) -> Decoder:
-        """Open the file in an engine and say which one it is."""
-        engine: dict[str, Any] = {"backend": self.backend, "target": self.target, "threads": self.threads}
+        """Open the file's pictures in an engine and say which one it is."""
+        return self._opened(open_video, size=self.size)
+
+    def open_sound(self) -> AudioDecoder:
+        """Open the file's sound in an engine and say which one it is."""
+        return self._opened(open_audio)
+
+    def _opened(self, open_file: Callable[..., Opened], **more: Any) -> Opened:
         with showing_builds(self.quiet):
-            decoder = open_video(self.file, size=self.size, **engine)
-        say(engine_line(decoder, self.threads), self.quiet)
-        return decoder
+            opened = open_file(self.file, backend=self.backend, target=self.target, threads=self.threads, **more)
+        say(engine_line(opened, self.threads), self.quiet)
+        return opened
+
+
+def media_of(file: str) -> str:
+    """What a file holds: one of `inr_runtime.chunks.MEDIA_KINDS`. Raises what `NvbReader` raises."""
+    with NvbReader(file) as reader:
+        return reader.header.media
 
 
 def engine_line(decoder: OpenFile, threads: int) -> str:

@@ -9,27 +9,20 @@ from time import perf_counter
 
 from inr_player.request import Request
 from inr_player.selection import Selection
-from inr_runtime.audio import AudioDecoder, open_audio
+from inr_runtime.audio import AudioDecoder
 from inr_runtime.cli import StatusLine, megabytes, print_json, say
 from inr_runtime.errors import UsageError
-from inr_runtime.format import NvbReader
 
 BLOCK = 1 << 16
 
 
-def media_of(file: str) -> str:
-    """What a file holds: one of `inr_runtime.chunks.MEDIA_KINDS`. Raises what `NvbReader` raises."""
-    with NvbReader(file) as reader:
-        return reader.header.media
-
-
 def play_sound(request: Request) -> None:
-    """Write a file of sound as WAV, or decode it to nowhere. Raises `UsageError` on what only pictures have."""
-    from inr_runtime.media.sound import open_sound_writer  # ffmpeg takes a while to import
+    """Write a file of sound as WAV, or decode it to nowhere."""
+    from inr_runtime.media.sound import check_sound_target, open_sound_writer  # ffmpeg takes a while to import
 
-    _check(request)
-    target, engine = request.output or "null", (request.backend, request.target, request.threads)
-    with open_audio(request.file, backend=engine[0], target=engine[1], threads=engine[2]) as sound:
+    target = request.output or "null"
+    check_sound_target(target, overwrite=request.overwrite)
+    with request.open_sound() as sound:
         info = replace(sound.info, rate=Fraction(request.rate or sound.info.rate), samples=sound.count_at(request.rate))
         chosen = request.selection.of(replace(info.as_video(), width=1))
         begin = perf_counter()
@@ -46,10 +39,13 @@ def play_sound(request: Request) -> None:
     print_json(report) if request.as_json else say(_line(report), request.quiet)
 
 
-def _check(request: Request) -> None:
+def check_sound(request: Request) -> None:
+    """Raise `UsageError` on what only pictures have."""
     only_pictures = {
+        "--fps": request.fps,
         "--size": request.size,
         "--benchmark": request.benchmark,
+        "--profile": request.profile,
         "--compare": request.reference,
         "--format": request.format,
         "--pix-fmt": request.pix_fmt,
@@ -59,7 +55,7 @@ def _check(request: Request) -> None:
         raise UsageError(f"{request.file} holds sound: {given[0]} is for pictures; write it with -o out.wav")
     if request.selection != Selection(request.selection.start, request.selection.end, request.selection.length):
         raise UsageError(f"{request.file} holds sound: --frames is for pictures; use --length")
-    if not request.output and request.vo != "null":
+    if not (request.output or request.prepare) and request.vo != "null":
         raise UsageError(f"{request.file} holds sound; write it with -o out.wav, or to nowhere with --vo null")
 
 

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich import box
-from rich.markup import escape
 from rich.table import Table
 
 from inr_runtime.cli import megabytes
@@ -28,7 +27,7 @@ def show_backends(rows: Sequence[Mapping[str, Any]]) -> None:
     table.columns[2].overflow = "fold"
     for row in rows:
         words = row["reason"] or row.get("plays") or row["device"]
-        table.add_row(row["backend"], row["version"] or "not here", escape(words))
+        table.add_row(row["backend"], row["version"] or "not here", words)
     PipedConsole().print(table)
 
 

@@ -45,7 +45,7 @@ def ahead(items: Iterable[T], depth: int = 2) -> Generator[T, None, None]:
     When the generator is closed, at the latest, the thread ends: it is waited for, so that what it used can be closed.
     """
     made: queue.Queue[tuple[T | None, BaseException | None]] = queue.Queue()
-    room, stopped = threading.Semaphore(depth), threading.Event()
+    room, stopped, ended = threading.Semaphore(depth), threading.Event(), threading.Event()
 
     def make() -> None:
         error: BaseException | None = None
@@ -59,6 +59,7 @@ def ahead(items: Iterable[T], depth: int = 2) -> Generator[T, None, None]:
         except BaseException as caught:
             error = caught
         made.put((None, error or StopIteration()))
+        ended.set()
 
     thread = threading.Thread(target=make, daemon=True)
     thread.start()
@@ -74,4 +75,20 @@ def ahead(items: Iterable[T], depth: int = 2) -> Generator[T, None, None]:
     finally:
         stopped.set()
         room.release()
+        _wait_for(ended)
         thread.join()
+
+
+def _wait_for(ended: threading.Event) -> None:
+    """Until a thread says that it has ended. Ctrl-C is heard only then: what the thread uses would be freed too early.
+
+    A `Thread.join` that was interrupted is no help: Python up to 3.12 then takes the thread for ended.
+    """
+    heard: KeyboardInterrupt | None = None
+    while not ended.is_set():
+        try:
+            ended.wait()
+        except KeyboardInterrupt as interrupt:
+            heard = interrupt
+    if heard is not None:
+        raise heard

@@ -12,7 +12,7 @@ from fractions import Fraction
 
 from inr_runtime.errors import FormatError
 from inr_runtime.graph import MAX_CHANNELS, RESULTS, ROLES, CanonicalGraph
-from inr_runtime.info import MATRICES, VideoInfo
+from inr_runtime.info import MATRICES, MAX_DEPTH, VideoInfo
 from inr_runtime.int8plan import Range
 from inr_runtime.limits import Limits
 from inr_runtime.tiles import count_tiles
@@ -54,8 +54,10 @@ class IndexEntry:
 
 
 def encode_info(header: Header) -> bytes:
-    """INFO."""
+    """INFO. Raises `ValueError` on a bit depth or a fraction that no reader takes."""
     info = header.info
+    if not 1 <= info.bit_depth <= MAX_DEPTH:
+        raise ValueError(f"a bit depth lies in 1 to {MAX_DEPTH}, not {info.bit_depth}")
     w = Writer().raw(bytes([MEDIA_KINDS.index(header.media)]))
     w.varint(info.width).varint(info.height).varint(info.frame_count).fraction(info.fps).fraction(info.pixel_aspect)
     tags = (info.primaries, info.transfer, info.matrix_tag, MATRICES.index(info.matrix_used))
@@ -73,7 +75,7 @@ def decode_info(payload: bytes, limits: Limits) -> Header:
     model, file_id = _plain(r.text(r.left), "INFO", ""), r.raw(16)
     r.end()
     limits.check("name_bytes", len(model.encode()), "INFO: model name")
-    if kind >= len(MEDIA_KINDS) or matrix_used >= len(MATRICES) or full_range > 1 or not 1 <= depth <= 16:
+    if kind >= len(MEDIA_KINDS) or matrix_used >= len(MATRICES) or full_range > 1 or not 1 <= depth <= MAX_DEPTH:
         raise FormatError("INFO: a field holds a value that this version does not know")
     if min(width, height, count) < 1:
         raise FormatError(f"INFO: expected a positive size and frame count, found {width}x{height}, {count} frames")

@@ -22,6 +22,8 @@ import click
 from inr_runtime.errors import InrError
 
 INTERRUPTED, BROKEN_PIPE, TERMINATED = 130, 141, 143
+MAX_THREADS = 1024
+"""No machine has as many cores, and engines refuse or break on numbers that are much larger."""
 
 
 def run_command(command: click.Command, on_interrupt: Callable[[], str | None] | None = None) -> None:
@@ -108,7 +110,9 @@ def common_options(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option("-q", "--quiet", is_flag=True, callback=_set_quiet, help="No words but errors."),
         click.option("-v", "--verbose", count=True, callback=_set_verbosity, expose_value=False, help="More words."),
         click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout."),
-        click.option("--threads", type=click.IntRange(0), default=0, show_default=True, help="CPU threads; 0 = all."),
+        click.option(
+            "--threads", type=click.IntRange(0, MAX_THREADS), default=0, show_default=True, help="CPU threads; 0 = all."
+        ),
         click.version_option(version("inr-video"), "--version"),
         click.help_option("-h", "--help"),
     ]

@@ -86,7 +86,7 @@ class Decoder(OpenFile):
         """
         try:
             score = json.loads(self._reader.header.meta["heldout"])
-        except (KeyError, ValueError):
+        except (KeyError, ValueError, RecursionError):
             return None
         return score.get("beats_blend") is True if isinstance(score, dict) else None
 

@@ -7,6 +7,8 @@ from fractions import Fraction
 
 MATRICES = ("bt601", "bt709", "bt2020")
 """Colour matrices that RGB can be made with, by their position in a .nvb file."""
+MAX_DEPTH = 16
+"""The largest bit depth of a source that a .nvb file tells of."""
 
 
 @dataclass(frozen=True)

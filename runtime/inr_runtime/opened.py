@@ -66,7 +66,11 @@ class OpenFile:
         self._engine: Backend | None = None
         self._coming: tuple[int, Background[_Loaded]] | None = None
         self._is_open = False
-        self._open_any()
+        try:
+            self._open_any()
+        except BaseException:
+            self._close_engine()
+            raise
         self._is_open = True
 
     def __enter__(self) -> Any:
@@ -82,9 +86,7 @@ class OpenFile:
         try:
             self._take_coming(-1)
         finally:
-            if self._engine is not None:
-                self._engine.close()
-                self._engine = None
+            self._close_engine()
             self._reader.close()
 
     @property
@@ -243,6 +245,9 @@ class OpenFile:
         if self._is_open:
             logging.getLogger("inr").warning("leaving %s for %s: %s", left.name, self._targets[0].name, error)
         self._number = -1
-        if self._engine is not None:
-            self._engine.close()
-            self._engine = None
+        self._close_engine()
+
+    def _close_engine(self) -> None:
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            engine.close()

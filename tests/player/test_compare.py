@@ -121,6 +121,14 @@ def test_a_cut_reference_is_not_scaled(tiny_nvb: Path, tmp_path: Path) -> None:
         assert (result.psnr_db, said) == (100.0, [])
 
 
+@pytest.mark.parametrize("crop", ["96x64", "0x32", "8x8+45+0"])
+def test_a_crop_that_does_not_fit_is_told_with_the_flag_that_was_typed(call: Call, tiny_nvb: Path, crop: str) -> None:
+    assert call(tiny_nvb, "-o", "own.y4m")[0] == 0
+    code, _, err = call(tiny_nvb, "-q", "--compare", "own.y4m", "--ref-crop", crop)
+    assert (code, err.count("\n")) == (2, 1)
+    assert f"--ref-crop {crop.partition('+')[0]}" in err
+
+
 def test_raw_frames_take_the_size_of_the_file(tiny_nvb: Path, tmp_path: Path) -> None:
     with open_video(tiny_nvb) as video:
         (tmp_path / "own.rgb").write_bytes(video[:].tobytes())

@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 from builders import INFO, make_nvb
 from commands import Call, inr_play
+from tiles import make_picture
 
 from inr_player.benchmark import WARM_UP, benchmark, peak_memory
 from inr_player.inspect import describe
 from inr_player.selection import Selection
+from inr_runtime import VideoInfo
 from inr_runtime.format import NvbReader
 from inr_runtime.lower import TARGETS
 
@@ -62,6 +64,17 @@ def test_info_for_people(call: Call, tiny_nvb: Path, tiny_nvb_two_segments: Path
     assert "segment 0" in call(tiny_nvb_two_segments, "--info")[1]
 
 
+@pytest.mark.parametrize("text", ["clip [draft]", "[/]", "[link=https://x.y]z[/link]", ":warning: \\"])
+def test_texts_of_a_file_are_printed_as_they_are(call: Call, tmp_path: Path, text: str) -> None:
+    """What stands in brackets vanished, and some of it was an error or reached the terminal as a link."""
+    path = make_nvb(tmp_path / "[v1].nvb", meta={f"[b]{text}": text})
+    code, shown, err = call("[v1].nvb", "--info")
+    assert (code, err) == (0, "")
+    lines = shown.splitlines()
+    assert lines[0].split() == ["file", path.name]
+    assert any(line.startswith(f"meta [b]{text}") and line.rstrip().endswith(text) for line in lines)
+
+
 def test_info_of_two_segments_lists_both(tiny_nvb_two_segments: Path) -> None:
     with NvbReader(tiny_nvb_two_segments) as reader:
         facts = describe(reader)
@@ -100,6 +113,15 @@ def test_benchmark_of_a_clip_as_short_as_the_warm_up(tiny_nvb: Path, frames: int
     result = benchmark(str(tiny_nvb), Selection(frames=frames), progress=lambda *at: told.append(at))
     assert (result.frames, told[-1]) == (frames, (frames, frames))
     assert 0 < result.ms_p50 <= result.ms_p99
+
+
+def test_a_benchmark_in_another_size_counts_the_work_of_that_size(call: Call, tmp_path: Path) -> None:
+    make_picture(tmp_path / "p.nvb", VideoInfo(64, 64, 1), (32, 32))
+    work = [
+        json.loads(call("p.nvb", "--benchmark", "--json", *size)[1])["gmac_per_frame"]
+        for size in ([], ["--size", "128x64"])
+    ]
+    assert work[1] == 2 * work[0] > 0
 
 
 def test_opening_a_segment_is_no_network_time(tmp_path: Path) -> None:

@@ -67,6 +67,16 @@ def test_an_output_that_exists_is_kept(call: Call, tiny_nvb: Path, tmp_path: Pat
         (["--vo", "null", "--target", "gpu"], "'gpu' is not one of 'auto'"),
         (["--vo", "null", "--start", "12f"], "beyond the end"),
         (["--sound"], "No such option"),
+        (["--vo", "null", "--threads", "3000000000"], "'--threads': 3000000000 is not in the range"),
+        (["--info", "--start", "1", "--target", "cpu-fp32"], "holds; leave out --start and --target"),
+        (["--prepare", "--frames", "2"], "--prepare builds the engine for the whole file; leave out --frames"),
+        (["--prepare", "--fps", "50"], "--fps is for playing"),
+        (["--profile", "--length", "1"], "in its own size; leave out --length"),
+        (["--profile", "--size", "96x64"], "in its own size; leave out --size"),
+        (["--backends", "--end", "1"], "--backends tries every engine; leave out --end"),
+        (["--backends", "--backend", "cpu"], "leave out --backend"),
+        (["--backends", "-o", "out.mp4"], "--backends and -o are different things to do"),
+        (["--benchmark", "--rate", "8000"], "--benchmark is for pictures; leave out --rate"),
     ],
 )
 def test_wrong_usage_is_2(call: Call, tiny_nvb: Path, tmp_path: Path, arguments: list[str], word: str) -> None:
@@ -74,6 +84,18 @@ def test_wrong_usage_is_2(call: Call, tiny_nvb: Path, tmp_path: Path, arguments:
     assert (code, out) == (2, "")
     assert word in err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("output", ["there.mp4", "there.y4m", "%d.png", "out.avi", "gone/out.mkv"])
+def test_what_cannot_be_written_is_refused_before_an_engine_is_opened(
+    call: Call, tiny_nvb: Path, tmp_path: Path, output: str
+) -> None:
+    """Building one may take minutes."""
+    for name in ("there.mp4", "there.y4m", "3.png"):
+        (tmp_path / name).write_bytes(b"precious")
+    code, _, err = call(tiny_nvb, "-o", output)
+    assert (code, err.count("\n")) == (2, 1), "no line names an engine"
+    assert {p.read_bytes() for p in tmp_path.iterdir()} == {b"precious"}
 
 
 def test_a_missing_file_name_is_wrong_usage(call: Call) -> None:

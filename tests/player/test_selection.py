@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
@@ -35,6 +36,13 @@ def chosen(words: dict[str, str], info: VideoInfo = STEADY) -> range:
 )
 def test_words_choose_frames(words: dict[str, str], expected: range) -> None:
     assert chosen(words) == expected
+
+
+def test_the_allowance_for_rounded_times_is_less_than_a_sample() -> None:
+    sound = VideoInfo(1, 1, 441_000, Fraction(44_100))
+    assert chosen({"start": "0.5", "length": "1"}, sound) == range(22_050, 66_150)
+    assert chosen({"start": "1.234", "end": "1.236"}, sound) == range(54_419, 54_508)
+    assert chosen({"start": "0.333", "length": "0.033"}, replace(STEADY, fps=Fraction(30))) == range(10, 11)
 
 
 def test_seconds_follow_the_timestamps_of_a_variable_rate() -> None:

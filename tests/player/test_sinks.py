@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
+from builders import make_nvb
 from commands import Call, inr_play
 
 from inr_player.playback import play
@@ -77,3 +79,17 @@ def test_play_in_python_reports_progress(tiny_nvb: Path) -> None:
     with open_video(tiny_nvb) as video, open_writer("null", video.info) as writer:
         play(video.frames(3, 9), writer, told.append)
     assert told == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_rate_in_decimals_is_played(call: Call, tiny_nvb: Path, tmp_path: Path) -> None:
+    """Its ten digits did not fit into the 32 bits of a video file."""
+    assert call(tiny_nvb, "--fps", "29.97002997", "-o", "out.mp4")[0] == 0
+    assert open_media(tmp_path / "out.mp4").info.fps == Fraction(30000, 1001)
+
+
+def test_a_score_that_is_no_score_says_nothing(call: Call, tmp_path: Path) -> None:
+    """A file of a stranger ended in a RecursionError."""
+    make_nvb(tmp_path / "v.nvb", meta={"heldout": "[" * 60_000})
+    code, _, err = call("v.nvb", "--fps", "48", "-o", "out.y4m")
+    assert code == 0
+    assert "it has no score for moments between frames" in err

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inr_runtime.errors import UsageError
-from inr_runtime.media import Position, ReadOptions, parse_crop, parse_position, parse_size
+from inr_runtime.media import Position, ReadOptions, parse_crop, parse_position, parse_rate, parse_size
 
 QUICK = settings(deadline=None, max_examples=200)
 WHOLE = st.integers(0, 10**10 - 1)
@@ -77,3 +77,16 @@ def test_numbers_without_end_are_no_sizes(text: str) -> None:
         parse_size(text)
     with pytest.raises(UsageError, match="is not a crop"):
         parse_crop(text)
+
+
+def test_a_rate_in_decimals_has_terms_that_every_file_can_hold() -> None:
+    assert parse_rate("29.97002997") == Fraction(30000, 1001)
+    assert [parse_rate(text) for text in ("25", "29.97", "30000/1001", "0.5")] == [
+        25,
+        Fraction("29.97"),
+        Fraction(30000, 1001),
+        Fraction(1, 2),
+    ]
+    for wrong in ("0", "0.0000000001", "1/0", "1001", "-5", "25 fps", "9" * 400):
+        with pytest.raises(UsageError, match="is not a rate"):
+            parse_rate(wrong)

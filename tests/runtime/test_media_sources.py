@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -9,7 +10,9 @@ import av
 import numpy as np
 import pytest
 
+from inr_runtime.chunks import Header, decode_info, encode_info
 from inr_runtime.errors import MediaError, UsageError
+from inr_runtime.limits import DEFAULT_LIMITS
 from inr_runtime.media import MediaWarning, Position, ReadOptions, open_media
 
 
@@ -126,3 +129,13 @@ def test_a_pixel_format_is_only_for_raw_files(tmp_path: Path) -> None:
     save(tmp_path / "one.png", noise(0))
     with pytest.raises(UsageError, match="--pix-fmt is for raw"):
         open_media(tmp_path / "one.png", ReadOptions(pix_fmt="yuv420p"))
+
+
+def test_a_picture_of_floats_counts_as_16_bits_which_a_file_can_tell(tmp_path: Path) -> None:
+    """Its 32 bits were written into a file that no reader took, after the training."""
+    store(tmp_path / "deep.exr", av.VideoFrame.from_ndarray(noise(0), "rgb24").reformat(format="gbrpf32le"), "exr")
+    with pytest.warns(MediaWarning, match="16-bit"):
+        info = open_media(tmp_path / "deep.exr").info
+    assert decode_info(encode_info(Header(info, "m", bytes(16))), DEFAULT_LIMITS).info == info
+    with pytest.raises(ValueError, match="a bit depth lies in 1 to 16, not 32"):
+        encode_info(Header(replace(info, bit_depth=32), "m", bytes(16)))

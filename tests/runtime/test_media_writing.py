@@ -145,7 +145,7 @@ def test_null_swallows_everything(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("target", ["a.mp4", "a.y4m", "a.yuv", "a.png", "new/%03d.png"])
+@pytest.mark.parametrize("target", ["a.mp4", "a.y4m", "a.yuv", "a.png", "new/%03d.png", "new/er/%d.png"])
 def test_what_fails_midway_leaves_nothing_behind(tmp_path: Path, target: str) -> None:
     info = VideoInfo(64, 48, 1)
 
@@ -190,3 +190,64 @@ def test_wrong_targets_are_named(tmp_path: Path) -> None:
         open_writer(str(tmp_path / "a.y4m"), info) as writer,
     ):
         writer.write(Frame(0, 0.0, np.zeros((8, 8, 3), np.uint8)))
+
+
+BIG = 1 << 32
+EXTREME = {
+    "the fastest": VideoInfo(64, 48, 2, Fraction(BIG)),
+    "the slowest": VideoInfo(64, 48, 2, Fraction(1, BIG)),
+    "long terms": VideoInfo(64, 48, 2, Fraction(BIG - 1, BIG - 3)),
+    "the widest": VideoInfo(64, 48, 2, pixel_aspect=Fraction(BIG)),
+    "the narrowest": VideoInfo(64, 48, 2, pixel_aspect=Fraction(1, BIG)),
+    "long ticks": VideoInfo(64, 48, 2, Fraction(25), (0, 1), Fraction(BIG)),
+    "short ticks": VideoInfo(64, 48, 2, Fraction(25), (0, BIG), Fraction(1, BIG)),
+    "the end of time": VideoInfo(64, 48, 2, Fraction(25), (0, 1 << 60), Fraction(BIG)),
+}
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".webm", ".y4m"])
+@pytest.mark.parametrize("name", EXTREME)
+def test_a_strange_clock_or_shape_ends_in_a_file_or_one_line(tmp_path: Path, name: str, suffix: str) -> None:
+    """A file of a stranger may hold terms of 32 bits; FFmpeg's have 31, and more were a traceback."""
+    path, words = tmp_path / f"out{suffix}", ""
+    try:
+        put(str(path), EXTREME[name])
+    except InrError as error:
+        words = str(error)
+    assert "\n" not in words
+    assert words or len(list(open_media(path))) == 2
+    assert [p.name for p in tmp_path.iterdir()] == ([] if words else [path.name])
+
+
+def test_a_slide_of_an_hour_is_read_back(tmp_path: Path) -> None:
+    """Its rate was rounded to nothing, and that divided by."""
+    put(str(tmp_path / "slides.mkv"), VideoInfo(64, 48, 3, Fraction(1, 3600), (0, 3600, 9000), Fraction(1)))
+    info = open_media(tmp_path / "slides.mkv").info
+    assert [info.time_of(i) for i in range(3)] == [0, 3600, 9000]
+
+
+def test_a_name_with_a_colon_is_no_protocol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    put("take-1:final.mp4", VideoInfo(64, 48, 2))
+    assert len(list(open_media("take-1:final.mp4"))) == 2
+
+
+def test_what_another_run_wrote_into_the_same_new_folder_stays(tmp_path: Path) -> None:
+    def play() -> None:
+        with open_writer(str(tmp_path / "new" / "frames" / "a%d.png"), VideoInfo(64, 48, 2)):
+            put(str(tmp_path / "new" / "frames" / "b%d.png"), VideoInfo(64, 48, 2))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        play()
+    assert sorted(p.name for p in (tmp_path / "new" / "frames").iterdir()) == ["b1.png", "b2.png"]
+
+
+def test_images_of_a_longer_video_are_kept_and_that_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    put(str(tmp_path / "%03d.png"), VideoInfo(64, 48, 5))
+    assert caplog.messages == []
+    put(str(tmp_path / "%03d.png"), VideoInfo(64, 48, 3), overwrite=True)
+    assert caplog.messages == [
+        f"{tmp_path / '%03d.png'}: 2 images, from 004.png on, were there before and are no part of this video"
+    ]
+    assert len(list(tmp_path.iterdir())) == 5

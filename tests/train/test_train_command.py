@@ -93,6 +93,7 @@ def test_the_recipe_of_a_run_that_was_short_of_time_compares_all_frames_again(
         (("VIDEO", "--set", "colour=blue"), 2, "KEY=VALUE"),
         (("VIDEO", "--set", "strides=2"), 2, "strides"),
         (("VIDEO", "--size", "wide"), 2, "size"),
+        (("VIDEO", "--fps", "-25"), 2, "not a rate"),
         (("VIDEO", "--crop", "900x900"), 2, "900"),
         (("VIDEO", "--device", "cuda:9"), 2, "--device cpu"),
         (("VIDEO", "--bogus"), 2, "--bogus"),

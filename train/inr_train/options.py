@@ -6,14 +6,13 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import click
 
 from inr_runtime.errors import UsageError
-from inr_runtime.media import ReadOptions, parse_crop, parse_position, parse_size
+from inr_runtime.media import ReadOptions, parse_crop, parse_position, parse_rate, parse_size
 from inr_train.models import MODELS
 from inr_train.recipe import Recipe, with_noise
 from inr_train.recipes import RECIPES
@@ -42,12 +41,6 @@ def pop_reading(given: dict[str, Any]) -> dict[str, Any]:
 
 def read_options(**given: Any) -> ReadOptions:
     """`ReadOptions` from the texts of `reading_options`; raises `UsageError`."""
-    try:
-        fps = Fraction(given["fps"]) if given["fps"] else None
-    except (ValueError, ZeroDivisionError) as error:
-        raise UsageError(f"--fps {given['fps']!r} is not a number like 25 or 30000/1001") from error
-    if fps is not None and fps <= 0:
-        raise UsageError("--fps must be positive")
     return ReadOptions(
         start=parse_position(given["start"]) if given["start"] else None,
         end=parse_position(given["end"]) if given["end"] else None,
@@ -55,7 +48,7 @@ def read_options(**given: Any) -> ReadOptions:
         crop=parse_crop(given["crop"]) if given["crop"] else None,
         size=parse_size(given["size"]) if given["size"] else None,
         pix_fmt=given["pix_fmt"],
-        fps=fps,
+        fps=parse_rate(given["fps"]) if given["fps"] else None,
     )
 
 

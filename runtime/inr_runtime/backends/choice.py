@@ -3,8 +3,9 @@
 Under auto the order is TensorRT in float16, CUDA in float16, OpenVINO, and ONNX Runtime on the CPU. On CPUs it is int8
 where the file was made for it, float32 where it was not. Where the CPU multiplies matrices of bfloat16 (AMX), OpenVINO
 takes that in the place of float32, and of int8 where norms keep much of a network in float anyway; not for sines and
-sound, which need more than its 8 bits. int8 on TensorRT is taken on demand only. Of those that are there, the first is
-taken that opens the file and draws the picture of its thumbnail.
+sound, which need more than its 8 bits. Where int8 sums overflow (no VNNI), it takes float32: nothing sets it to exact
+ones. int8 on TensorRT is taken on demand only. Of those that are there, the first is taken that opens the file and
+draws the picture of its thumbnail.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import re
 from pathlib import Path
 
 from inr_runtime.backends import BACKENDS, check_name, look_for
+from inr_runtime.backends.ort import int8_saturates
 from inr_runtime.chunks import Header
 from inr_runtime.errors import UsageError
 from inr_runtime.lower import TARGETS, Target, target_named
@@ -43,6 +45,7 @@ def best_target(header: Header, backend: str) -> Target:
     """The precision in which an engine plays a file best."""
     exact = "int8" if header.ranges else "fp32"
     if backend == "openvino":
+        exact = "fp32" if exact == "int8" and int8_saturates() else exact
         floats = exact == "fp32" or _has(header, "LayerNormalization")
         return TARGETS[f"openvino-{'bf16' if floats and has_bf16_matrices() and not _is_delicate(header) else exact}"]
     return TARGETS[{"tensorrt": "trt-fp16", "cuda": "cuda-fp16", "cpu": f"cpu-{exact}"}[backend]]

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inr_runtime.backends import pip_line
-from inr_runtime.backends.ort import as_values, import_onnxruntime, thread_count
+from inr_runtime.backends.ort import as_values, import_onnxruntime, int8_saturates, thread_count
 from inr_runtime.builder import OUTPUT, Array
 from inr_runtime.errors import BackendError, MissingExtraError, first_line
 from inr_runtime.lower import Lowered
@@ -33,7 +33,7 @@ class OpenVinoBackend:
     """A lowered graph in OpenVINO, the whole of it: nothing may fall back to another engine in silence.
 
     threads: 0 = all cores. Raises `MissingExtraError`, or `BackendError` where the plugin cannot be loaded or refuses
-    the graph.
+    the graph, or the CPU lacks what the target needs.
     """
 
     def __init__(self, lowered: Lowered, threads: int = 0) -> None:
@@ -41,6 +41,10 @@ class OpenVinoBackend:
         precision = lowered.target.precision
         if precision == "bf16" and "BF16" not in device.ep_metadata.get("OPTIMIZATION_CAPABILITIES", "BF16").split():
             raise BackendError("this CPU has no bfloat16 arithmetic; use --target openvino-int8 or openvino-fp32")
+        if precision == "int8" and int8_saturates():
+            raise BackendError(
+                "OpenVINO's int8 sums overflow on this CPU (no VNNI); use --target openvino-fp32 or cpu-int8"
+            )
         # Left to itself OpenVINO takes bfloat16 where the CPU has it, whatever the graph says.
         config = {"INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32"}
         if thread_count(threads):

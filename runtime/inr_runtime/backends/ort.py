@@ -81,10 +81,12 @@ class OrtBackend:
 
     def run(self, inputs: dict[str, NDArray[np.float32]]) -> Array:
         """Sampled inputs by name to frames, uint8 (batch, H, W, 3), or sound, float32 (batch, 1, W, channels)."""
-        if self._session is None:
+        # Held until the run ends, in this order: another thread may close the engine meanwhile.
+        session, weights = self._session, self._weights  # noqa: F841
+        if session is None:
             raise BackendError("this engine is closed")
         try:
-            return np.asarray(self._session.run([OUTPUT], inputs)[0])
+            return np.asarray(session.run([OUTPUT], inputs)[0])
         except Exception as error:
             # Without optimizations a graph needs more memory, not less.
             if is_out_of_memory(error) or not self._is_optimized:
@@ -110,7 +112,7 @@ class OrtBackend:
     def close(self) -> None:
         """Free the session, then the weights it read; whoever runs it again meets an error, not freed memory."""
         self._session = self._options = None
-        self._weights.clear()
+        self._weights = {}
 
 
 def as_values(ort: Any, arrays: Mapping[str, Array]) -> dict[str, tuple[Any, Array]]:

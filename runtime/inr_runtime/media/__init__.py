@@ -20,12 +20,13 @@ from inr_runtime.media.options import Position, ReadOptions, parse_crop, parse_p
 if TYPE_CHECKING:
     from inr_runtime.media.reader import MediaReader, open_media
     from inr_runtime.media.source import MediaWarning
-    from inr_runtime.media.writer import Writer, open_writer
+    from inr_runtime.media.writer import Writer, check_target, open_writer
 
 _HOMES = {
     "MediaReader": "reader",
     "MediaWarning": "source",
     "Writer": "writer",
+    "check_target": "writer",
     "open_media": "reader",
     "open_writer": "writer",
 }
@@ -36,6 +37,7 @@ __all__ = [
     "Position",
     "ReadOptions",
     "Writer",
+    "check_target",
     "open_media",
     "open_writer",
     "parse_crop",

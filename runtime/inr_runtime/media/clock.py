@@ -42,13 +42,14 @@ class Timeline:
             return cls(len(pts), (*claimed, DEFAULT_FPS)[0])
         mean = (len(pts) - 1) / (pts[-1] * time_base)
         for rate in (*claimed, *_COMMON_RATES, mean.limit_denominator(1001)):
-            if _explains(rate, pts, time_base):
+            if rate and _explains(rate, pts, time_base):
                 return cls(len(pts), rate)
-        return cls(len(pts), mean.limit_denominator(100_000), tuple(pts), time_base)
+        return cls(len(pts), mean.limit_denominator(100_000) or Fraction(1, 100_000), tuple(pts), time_base)
 
     def index_at(self, seconds: float) -> int:
         """Index of the first frame shown at or after `seconds`; `count` where there is none."""
-        seconds = max(seconds - 0.0005, 0.0)  # people round times to milliseconds
+        # People round times to milliseconds; samples of sound are nearer to each other than that.
+        seconds = max(seconds - min(0.0005, 0.5 / float(self.fps)), 0.0)
         if self.pts is not None:
             return bisect_left(self.pts, seconds / float(self.time_base))
         return min(math.ceil(seconds * float(self.fps)), self.count)

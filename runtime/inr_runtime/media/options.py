@@ -71,10 +71,13 @@ def parse_position(text: str) -> Position:
 
 
 def parse_rate(text: str) -> Fraction:
-    """Read frames per second, such as 25, 29.97 or 30000/1001; raise `UsageError` for anything else, or above 1000."""
+    """Read frames per second, such as 25, 29.97 or 30000/1001; raise `UsageError` for anything else, or above 1000.
+
+    The denominator is at most 100,000, so that files of every kind can hold the rate: 29.97002997 is 30000/1001.
+    """
     if re.fullmatch(r"[0-9]{1,10}(\.[0-9]{1,10}|/[0-9]{1,10})?", text):
         try:
-            rate = Fraction(text)
+            rate = Fraction(text).limit_denominator(100_000)
         except ZeroDivisionError:
             rate = Fraction(0)
         if 0 < rate <= 1000:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import wave
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Protocol
 
@@ -44,15 +45,16 @@ def read_sound(path: str | Path, start: Position | None = None, end: Position | 
         with av.open(f"file:{path}", "r") as container:
             stream = container.streams.audio[0]
             rate, layout = int(stream.rate), stream.layout
-            resampler = av.AudioResampler(format="fltp", layout=layout, rate=rate)
-            parts = [f.to_ndarray() for frame in container.decode(stream) for f in resampler.resample(frame)]
-            parts += [f.to_ndarray() for f in resampler.resample(None)]
+            # Packed: reading more than 8 planes of a frame ends the process (PyAV 18.1).
+            resampler = av.AudioResampler(format="flt", layout=layout, rate=rate)
+            frames = chain(container.decode(stream), [None])
+            parts = [f.to_ndarray() for frame in frames for f in resampler.resample(frame)]
     except (av.FFmpegError, OSError, IndexError) as error:
         reason = getattr(error, "strerror", None) or "no sound in it"
         raise MediaError(f"{path}: not a sound that can be read ({reason})") from error
-    if not parts or not sum(part.shape[1] for part in parts):
+    if not parts or not sum(part.size for part in parts):
         raise MediaError(f"{path}: no sample could be decoded; the file is empty or damaged")
-    samples = np.ascontiguousarray(np.concatenate(parts, axis=1).T, np.float32)
+    samples = np.concatenate(parts, axis=1).astype(np.float32).reshape(-1, layout.nb_channels)
     first, last = _index(start, rate, len(samples), 0), _index(end, rate, len(samples), len(samples))
     if first >= min(last, len(samples)):
         raise UsageError(
@@ -89,23 +91,31 @@ class _Nothing:
         pass
 
 
+def check_sound_target(target: str, *, overwrite: bool = False) -> None:
+    """Raise the `UsageError` that `open_sound_writer` would, as far as that does not depend on the sound."""
+    if target == "null":
+        return
+    path = Path(target)
+    if path.suffix.lower() != ".wav":
+        raise UsageError(f"{path}: sound is written as WAV; use -o {path.with_suffix('.wav')}")
+    check_output(path, overwrite)
+
+
 @contextmanager
 def open_sound_writer(target: str, info: AudioInfo, *, overwrite: bool = False) -> Iterator[SoundWriter]:
     """Open `target` for sound: a `.wav` file of 16-bit samples, or `null`; appears complete or not at all.
 
     Raises `UsageError` where the file exists without `overwrite`, or its suffix is another.
     """
+    check_sound_target(target, overwrite=overwrite)
     if target == "null":
         yield _Nothing()
         return
     path = Path(target)
-    if path.suffix.lower() != ".wav":
-        raise UsageError(f"{path}: sound is written as WAV; use -o {path.with_suffix('.wav')}")
     if not 1 <= info.rate <= MAX_WAV_RATE:
         raise UsageError(f"{path}: no WAV has {float(info.rate):g} samples a second; choose a --rate")
     if info.samples * info.channels * 2 > MAX_WAV_BYTES:
         raise UsageError(f"{path}: {info.samples} samples are too long for WAV; write parts with --start and --length")
-    check_output(path, overwrite)
     with writing(path) as file, wave.open(file, "wb") as wav:
         wav.setnchannels(info.channels)
         wav.setsampwidth(2)

@@ -19,6 +19,7 @@ from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from inr_runtime.errors import MediaError
+from inr_runtime.info import MAX_DEPTH
 from inr_runtime.media.clock import DEFAULT_FPS, Timeline
 from inr_runtime.media.colour import is_full_range, is_rgb
 from inr_runtime.media.geometry import Turn
@@ -39,7 +40,7 @@ def warn(path: Path, text: str) -> None:
 class Facts:
     """What the first frame tells about all of them; width and height as stored, before `turn`.
 
-    matrix_tag, primaries, transfer: numbers of H.273.
+    matrix_tag, primaries, transfer: numbers of H.273. bit_depth: at most `MAX_DEPTH`, which floats count as.
     """
 
     width: int
@@ -66,7 +67,7 @@ class Facts:
             transfer=codec.color_trc or 2,
             matrix_tag=0 if rgb else int(frame.colorspace),
             full_range=not rgb and is_full_range(frame),
-            bit_depth=max(part.bits for part in frame.format.components),
+            bit_depth=min(MAX_DEPTH, max(part.bits for part in frame.format.components)),
             interlaced=frame.interlaced_frame,
         )
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -29,6 +30,8 @@ _VP9 = ("libvpx-vp9", {"crf": "15", "b": "0", "deadline": "good", "cpu-used": "4
 _CODECS = {".mp4": _H264, ".mkv": _H264, ".mov": _H264, ".webm": _VP9}
 _KINDS = {".y4m": "y4m", ".yuv": "raw", ".rgb": "raw", ".png": "png"}
 _Y4M = {"yuv420p": "420mpeg2", "yuv444p": "444"}
+_LARGEST_TERM = 10**9
+"""Of a fraction in a container: libvpx takes no more, FFmpeg 31 bits."""
 
 
 class Writer(Protocol):
@@ -79,21 +82,38 @@ def open_writer(
     """
     if target == "null":
         return _nothing(info)
-    path = Path(target)
-    kind = format or ("y4m" if target == "-" else _kind(path))
+    check_target(target, overwrite=overwrite, format=format, pix_fmt=pix_fmt)
+    path, kind = Path(target), _kind(target, format)
     if kind in ("y4m", "raw"):
         default = "rgb24" if kind == "raw" and path.suffix.lower() != ".yuv" else "yuv420p"
-        return _stream(target, info, overwrite, kind, _known(pix_fmt or default, kind))
-    if target == "-":
-        raise UsageError(f"--format {kind} cannot go to a pipe; use y4m or raw, or give -o a file name")
+        return _stream(target, info, kind, pix_fmt or default)
     if kind == "png":
-        return _images(path, info, overwrite)
+        return _images(path, info)
     even = info.width % 2 == 0 and info.height % 2 == 0
-    check_output(path, overwrite)
-    return _video(path, info, _known(pix_fmt or ("yuv420p" if even else "yuv444p"), "video"))
+    return _video(path, info, pix_fmt or ("yuv420p" if even else "yuv444p"))
 
 
-def _kind(path: Path) -> str:
+def check_target(
+    target: str, *, overwrite: bool = False, format: str | None = None, pix_fmt: str | None = None
+) -> None:
+    """Raise the `UsageError` that `open_writer` would, as far as that does not depend on the video."""
+    if target == "null":
+        return
+    path, kind = Path(target), _kind(target, format)
+    if kind != "png":
+        _check_pix_fmt(pix_fmt, kind)
+    if target == "-":
+        return _check_pipe(kind)
+    if kind != "png":
+        return check_output(path, overwrite)
+    for existing in matching(path) if is_pattern(path) else [path]:
+        check_name(existing, overwrite)
+
+
+def _kind(target: str, format: str | None) -> str:
+    if format or target == "-":
+        return format or "y4m"
+    path = Path(target)
     suffix = path.suffix.lower()
     if suffix in _CODECS:
         return "video"
@@ -103,11 +123,17 @@ def _kind(path: Path) -> str:
     return _KINDS[suffix]
 
 
-def _known(pix_fmt: str, kind: str) -> str:
+def _check_pix_fmt(pix_fmt: str | None, kind: str) -> None:
     allowed = [*_Y4M, "rgb24"] if kind == "raw" else list(_Y4M)
-    if pix_fmt not in allowed:
+    if pix_fmt and pix_fmt not in allowed:
         raise UsageError(f"--pix-fmt {pix_fmt} does not fit here; choose from {', '.join(allowed)}")
-    return pix_fmt
+
+
+def _check_pipe(kind: str) -> None:
+    if kind not in ("y4m", "raw"):
+        raise UsageError(f"--format {kind} cannot go to a pipe; use y4m or raw, or give -o a file name")
+    if sys.stdout.isatty():
+        raise UsageError("-o - writes pictures, which a terminal cannot show; pipe it: ... -o - | mpv -")
 
 
 @contextmanager
@@ -118,14 +144,17 @@ def _nothing(info: VideoInfo) -> Iterator[Writer]:
 @contextmanager
 def _video(path: Path, info: VideoInfo, pix_fmt: str) -> Iterator[Writer]:
     """A compressed file; timestamps are kept where the rate varies."""
+    if info.duration < 0.001:
+        raise UsageError(f"{path}: {info.duration:.1g} s are too short for a video; add --fps, or write %05d.png")
     import av
 
     from inr_runtime.media.colour import rgb_to_yuv
 
     try:
-        with replacing(path) as temporary, av.open(str(temporary), "w", options=_muxer(path)) as container:
+        # Without file: a colon in the name would end the name of a protocol.
+        with replacing(path) as temporary, av.open(f"file:{temporary}", "w", options=_muxer(path)) as container:
             codec, settings = _CODECS[path.suffix.lower()]
-            stream = container.add_stream(codec, _short(info.fps), dict(settings))
+            stream = container.add_stream(codec, _fitting(info.fps), dict(settings))
             _describe(stream, info, pix_fmt)
             ticks = _Ticks(info)
 
@@ -151,23 +180,25 @@ def _describe(stream: VideoStream, info: VideoInfo, pix_fmt: str) -> None:
     codec = stream.codec_context
     codec.width, codec.height, codec.pix_fmt = info.width, info.height, pix_fmt
     codec.time_base = _Ticks(info).time_base
-    codec.sample_aspect_ratio = info.pixel_aspect
+    codec.sample_aspect_ratio = _fitting(info.pixel_aspect)
     from inr_runtime.media.colour import LIMITED, TAG_OF_MATRIX
 
     codec.colorspace, codec.color_range = TAG_OF_MATRIX[info.matrix_used], LIMITED
     codec.color_primaries, codec.color_trc = info.primaries, info.transfer
 
 
-def _short(fps: Fraction) -> Fraction:
-    """A rate whose terms fit the 32 bits that containers have; the usual ones stay exact."""
-    return fps.limit_denominator(1 << 16)
+def _fitting(value: Fraction) -> Fraction:
+    """The nearest positive fraction whose terms containers can hold; the usual ones stay exact."""
+    if value > 1:
+        return 1 / _fitting(1 / value)
+    return max(value.limit_denominator(_LARGEST_TERM), Fraction(1, _LARGEST_TERM))
 
 
 class _Ticks:
     """Timestamps in whole units of `time_base`, from 0 at the first frame written."""
 
     def __init__(self, info: VideoInfo) -> None:
-        self.time_base = info.time_base if info.pts else 1 / info.fps
+        self.time_base = _fitting(info.time_base if info.pts else 1 / info.fps)
         self._varies, self.count, self._start = info.pts is not None, 0, 0.0
 
     def of(self, frame: Frame) -> int:
@@ -179,9 +210,9 @@ class _Ticks:
 
 
 @contextmanager
-def _stream(target: str, info: VideoInfo, overwrite: bool, kind: str, pix_fmt: str) -> Iterator[Writer]:
+def _stream(target: str, info: VideoInfo, kind: str, pix_fmt: str) -> Iterator[Writer]:
     """Uncompressed frames to a file or to stdout, with the headers of YUV4MPEG2 or none."""
-    with _stdout() if target == "-" else _file(Path(target), overwrite) as file:
+    with nullcontext(sys.stdout.buffer) if target == "-" else writing(Path(target)) as file:
         if kind == "y4m":
             file.write(_y4m_header(info, pix_fmt))
 
@@ -193,20 +224,8 @@ def _stream(target: str, info: VideoInfo, overwrite: bool, kind: str, pix_fmt: s
         file.flush()
 
 
-def _file(path: Path, overwrite: bool) -> AbstractContextManager[BinaryIO]:
-    check_output(path, overwrite)
-    return writing(path)
-
-
-@contextmanager
-def _stdout() -> Iterator[BinaryIO]:
-    if sys.stdout.isatty():
-        raise UsageError("-o - writes pictures, which a terminal cannot show; pipe it: ... -o - | mpv -")
-    yield sys.stdout.buffer
-
-
 def _y4m_header(info: VideoInfo, pix_fmt: str) -> bytes:
-    fps, aspect = _short(info.fps), info.pixel_aspect
+    fps, aspect = _fitting(info.fps), _fitting(info.pixel_aspect)
     rate = f"F{fps.numerator}:{fps.denominator} Ip A{aspect.numerator}:{aspect.denominator}"
     return f"YUV4MPEG2 W{info.width} H{info.height} {rate} C{_Y4M[pix_fmt]} XCOLORRANGE=LIMITED\n".encode()
 
@@ -220,12 +239,10 @@ def _raw(frame: Frame, pix_fmt: str) -> bytes:
 
 
 @contextmanager
-def _images(path: Path, info: VideoInfo, overwrite: bool) -> Iterator[Writer]:
+def _images(path: Path, info: VideoInfo) -> Iterator[Writer]:
     """PNG files, collected in a hidden folder and moved to their names when all are there."""
     if not is_pattern(path) and info.frame_count != 1:
         raise UsageError(f"{path}: one image cannot hold {info.frame_count} frames; write %05d.png instead")
-    for existing in matching(path) if is_pattern(path) else [path]:
-        check_name(existing, overwrite)
     encode, count = _png_encoder(info), 0
     with _staging(path) as folder:
 
@@ -235,25 +252,37 @@ def _images(path: Path, info: VideoInfo, overwrite: bool) -> Iterator[Writer]:
             (folder / numbered(path, count)).write_bytes(encode(frame))
 
         yield _Sink(info, store)
+    if is_pattern(path):
+        _warn_of_older(path, count)
+
+
+def _warn_of_older(path: Path, count: int) -> None:
+    """Images of a longer video that was there before are not ours to remove, but they would be read as its end."""
+    written = {numbered(path, number) for number in range(1, count + 1)}
+    older = [file.name for file in matching(path) if file.name not in written]
+    if older:
+        text = "%s: %d images, from %s on, were there before and are no part of this video"
+        logging.getLogger("inr").warning(text, path, len(older), older[0])
 
 
 @contextmanager
 def _staging(path: Path) -> Iterator[Path]:
     """A temporary folder whose files move beside `path` on success and vanish otherwise."""
-    made = not path.parent.exists()
+    made = [folder for folder in path.parents if not folder.exists()]
     folder = path.parent / f".frames.{secrets.token_hex(4)}"
     try:
         folder.mkdir(parents=True)
         yield folder
         for file in sorted(folder.iterdir()):
             os.replace(file, path.parent / file.name)
-        made = False
+        made = []
     except OSError as error:
         raise InrError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-        if made:
-            shutil.rmtree(path.parent, ignore_errors=True)
+        for each in made:
+            with suppress(OSError):  # another run writes there too
+                each.rmdir()
 
 
 def _png_encoder(info: VideoInfo) -> Callable[[Frame], bytes]:
