@@ -6,7 +6,7 @@ import os
 import subprocess
 import sysconfig
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,9 +42,15 @@ SMALL = ("--preset", "nerv-xxs", "--threads", "1", "--amp", "off")
 """Options of a training run that repeats its result in any process."""
 
 
-def start_train(video: Path, folder: Path, *extra: object, **options: Any) -> subprocess.Popen[str]:
-    """Start `inr-train` on `m.pt` in `folder`, with a pipe on stderr; a resume state after every step."""
-    command = [script("inr-train"), str(video), "-o", "m.pt", *SMALL, "--save-every", "0", *map(str, extra)]
+def start_train(
+    video: Path, folder: Path, *extra: object, program: Sequence[str] = (), **options: Any
+) -> subprocess.Popen[str]:
+    """Start `inr-train` on `m.pt` in `folder`, with a pipe on stderr; a resume state after every step.
+
+    program: what to start instead, with the same arguments.
+    """
+    name = program or [script("inr-train")]
+    command = [*name, str(video), "-o", "m.pt", *SMALL, "--save-every", "0", *map(str, extra)]
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=folder, **options)
 
 

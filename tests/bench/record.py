@@ -7,8 +7,10 @@ import os
 import platform
 import re
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,9 +38,16 @@ def write_results(
     rows: Sequence[dict[str, Any]],
     hardware: str | None = None,
     origin: Mapping[str, Any] | None = None,
+    **more: Any,
 ) -> Path:
-    """Write `results/<bench>/<hardware>.json` and return its path; arguments as of `make_record`."""
-    record = make_record(bench, protocol, rows, hardware, origin)
+    """Write `results/<bench>/<hardware>.json` and return its path; arguments as of `make_record`, more: other keys.
+
+    It is said on stderr where somebody else cannot check out what was measured.
+    """
+    record = {**make_record(bench, protocol, rows, hardware, origin), **more}
+    commits = {record["commit"], *(row["commit"] for row in rows if "commit" in row)}
+    for name in sorted(c for c in commits if c == "unknown" or c.endswith("-dirty")):
+        print(f"{bench}: figures of commit {name}, which nobody can check out", file=sys.stderr)
     path = RESULTS / bench / f"{slug(record['hardware'])}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
@@ -46,15 +55,24 @@ def write_results(
 
 
 def recorded(bench: str, hardware: str | None = None) -> list[dict[str, Any]]:
-    """Return the rows of this machine's result file, each with the commit it is of; none where there is no file.
+    """Return the rows of this machine's result file, each with its commit and clip; none where there is no file.
 
-    hardware: as of `make_record`.
+    hardware: as of `make_record`. Rows of before had no clip where the protocol begins with that of all.
     """
     path = RESULTS / bench / f"{slug(hardware or processor_name())}.json"
     if not path.exists():
         return []
     record = json.loads(path.read_text(encoding="utf-8"))
-    return [{"commit": record["commit"], **row} for row in record["rows"]]
+    all_of = {"commit": record["commit"], "clip": record["protocol"].partition(";")[0]}
+    return [{**all_of, **row} for row in record["rows"]]
+
+
+def with_recorded(
+    bench: str, rows: Sequence[dict[str, Any]], keys: Sequence[str], hardware: str | None = None
+) -> list[dict[str, Any]]:
+    """Return the rows of this machine's result file, with new ones in the places of those that have the same keys."""
+    known, new = ({tuple(r[k] for k in keys): r for r in found} for found in (recorded(bench, hardware), rows))
+    return list((known | new).values())
 
 
 def make_record(
@@ -132,10 +150,12 @@ def package_versions() -> dict[str, str]:
     return versions
 
 
+@cache
 def commit() -> str:
     """Return the short hash of the checked-out commit, 'unknown' outside a repository.
 
-    It says `-dirty` where files are changed, but of results, which one record writes after another.
+    It says `-dirty` where files are changed, but of results, which one record writes after another. Long benches ask
+    when they start: later answers are the same, since what runs is what was loaded then.
     """
     command = ["git", "rev-parse", "--short", "HEAD"]
     try:

@@ -118,10 +118,14 @@ def rates_table() -> str:
     for record in results("rates"):
         lines += [f"{record['hardware']}, commit {record['commit']}, {record['date']}: {record['protocol']}", ""]
         networks: dict[str, dict[tuple[float, float], float]] = {}
+        commits: dict[str, set[str]] = {}
         for r in record["rows"]:
             name = f"{r['model']}, {r['epochs']:g} epochs of {r['clip']}"
             networks.setdefault(name, {})[r["adam"], r["muon"]] = r["psnr_db"]
+            commits.setdefault(name, set()).add(r.get("commit", record["commit"]))
         for name, found in networks.items():
+            others = sorted(commits[name] - {record["commit"]})
+            name += f" (commit {', '.join(others)})" * bool(others)
             adam, muon = (sorted({pair[i] for pair in found}) for i in (0, 1))
             lines += [f"| {name} | " + " | ".join(f"Muon {m:g}" for m in muon) + " |", "|---|" + "--:|" * len(muon)]
             for a in adam:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from inr_player.selection import Selection
 from inr_runtime import VideoInfo
 from inr_runtime.format import NvbReader
 from inr_runtime.lower import TARGETS
+from inr_runtime.segment import Segment
 
 BENCHMARK_KEYS = {
     "fps",
@@ -124,10 +126,25 @@ def test_a_benchmark_in_another_size_counts_the_work_of_that_size(call: Call, tm
     assert work[1] == 2 * work[0] > 0
 
 
-def test_opening_a_segment_is_no_network_time(tmp_path: Path) -> None:
-    """With a segment a frame, every frame but the last opens one, and something is still measured."""
+def test_opening_a_segment_is_no_network_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = make_nvb(tmp_path / "two.nvb", lengths=[14, 6], info=replace(INFO, frame_count=20))
+    segment, seconds = NvbReader.segment, 0.5
+
+    def slow(reader: NvbReader, number: int) -> Segment:
+        time.sleep(seconds * number)
+        return segment(reader, number)
+
+    monkeypatch.setattr(NvbReader, "segment", slow)
+    result = benchmark(str(path), Selection())
+    assert 20 / result.fps > seconds
+    assert result.ms_p99 < 1000 * seconds / 2
+
+
+def test_a_clip_of_nothing_but_openings_has_figures_of_its_last_frame(tmp_path: Path) -> None:
     path = make_nvb(tmp_path / "many.nvb", lengths=[1] * 4, info=replace(INFO, frame_count=4))
-    assert benchmark(str(path), Selection()).fps_network > 0
+    result = benchmark(str(path), Selection())
+    assert result.ms_p50 == result.ms_p99 == pytest.approx(1000 / result.fps_network)
+    assert result.ms_p50 > 0
 
 
 def test_peak_memory_is_known_on_unix() -> None:

@@ -7,6 +7,7 @@ import shutil
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -147,15 +148,31 @@ def test_what_rounding_takes_is_measured_on_the_network_that_is_rounded(tiny_cli
     model = build_model("edge", config_dict(preset.config(*frames.shape[2:], len(frames))))
     unrounded = with_goal(EDGE_RECIPE, "none")
     assert measure_speed(model, frames, unrounded, CPU).ms_per_rounding == 0
-    calls: list[str] = []
+    traced, calls, goals = trace(model), list[str](), list[tuple[Any, ...]]()
     with pytest.MonkeyPatch.context() as patch:
         for name in ("settling_seconds", "compensation_seconds"):
-            patch.setattr(f"inr_train.speed.{name}", lambda *_, name=name: calls.append(name) or 2.0)
+            measure = lambda *goal, name=name: calls.append(name) or goals.append(goal) or 2.0  # noqa: E731
+            patch.setattr(f"inr_train.speed.{name}", measure)
         fixed = dataclasses.replace(EDGE_RECIPE, float_bits=8)
-        assert measure_speed(model, frames, EDGE_RECIPE, CPU, trace(model)).ms_per_rounding == 4000
-        assert measure_speed(model, frames, fixed, CPU, trace(model)).ms_per_rounding == 2000
+        assert measure_speed(model, frames, EDGE_RECIPE, CPU, traced).ms_per_rounding == 4000
+        assert measure_speed(model, frames, fixed, CPU, traced).ms_per_rounding == 2000
     assert calls == ["compensation_seconds", "settling_seconds", "compensation_seconds"]
-    goal = model, trace(model), EDGE_RECIPE.bits, len(frames)
-    assert compensation_seconds(*goal) > 0
-    assert settling_seconds(*goal) > 0
-    assert settling_seconds(*goal[:2], dataclasses.replace(EDGE_RECIPE, weight_bits=6).bits, len(frames)) == 0
+    for measured, *rest in goals:
+        assert (type(measured), measured.config, measured is model) == (type(model), model.config, False)
+        assert rest[0] is traced
+        assert rest[2] == len(frames)
+    assert [goal[2] for goal in goals] == [EDGE_RECIPE.bits, EDGE_RECIPE.bits, fixed.bits]
+
+
+def test_rounding_takes_as_many_runs_of_the_network_as_were_counted(
+    tiny_clip: Clip, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a machine where each takes half a second."""
+    for module in ("compensation", "rounding"):
+        monkeypatch.setattr(f"inr_train.{module}.warm_seconds", lambda work, device: (work(), 0.5)[1])
+    preset, count = PRESETS["edge-5"], len(tiny_clip)
+    model = build_model("edge", config_dict(preset.config(24, 40, count)))
+    goal = model, trace(model), EDGE_RECIPE.bits, count
+    assert compensation_seconds(*goal) == pytest.approx(0.5 * count * 1.2)
+    assert settling_seconds(*goal) == 0.5 * 4 * (2 + len(model.grids) + 2)
+    assert settling_seconds(*goal[:2], dataclasses.replace(EDGE_RECIPE, weight_bits=6).bits, count) == 0

@@ -1,32 +1,38 @@
-"""The training engine: Muon, time budgets, stopping at a quality, measured speed."""
+"""The training engine: Muon, time budgets, random beginnings that race."""
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import math
+import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from commands import Call
+from runs import assert_same, stop_at, stop_when
 from torch.amp import GradScaler
 
 from inr_runtime.errors import UsageError
 from inr_train import Clip, fit
 from inr_train.budget import fit_into
-from inr_train.models import MODELS, build_model, config_dict, meta_model
+from inr_train.evaluate import Quality
+from inr_train.models import MODELS, meta_model
 from inr_train.optimizers import HALF_SIDE, Muon, Together, hidden_matrices, orthogonalized
 from inr_train.options import parse_duration
 from inr_train.presets import PRESETS
 from inr_train.recipe import Recipe
-from inr_train.recipes import EDGE_RECIPE, FAST_RECIPE, NERF_RECIPE
-from inr_train.runlog import Progress
-from inr_train.speed import Speed, measure_speed
+from inr_train.recipes import EDGE_RECIPE, FAST_RECIPE
+from inr_train.run import Run
+from inr_train.speed import Speed
 from inr_train.start import Estimate
+from inr_train.step import Learner
 
 MUON = dataclasses.replace(FAST_RECIPE, epochs=12, optimizer="muon", dtype="fp32", threads=1)
+MATRICES = {"edge-10": 5, "nerv-xs": 2, "hnerv-0.35m": 4, "hinerv-bunny-xxs": 3, "siren-xs": 3, "nerf-xs": 3}
+"""How many Muon moves, of a preset of every family at 160x90; of Edge those of the first and last layers too."""
 
 
 @pytest.mark.parametrize("shape", [(3, 16, 40), (2, 40, 16), (1, 24, 24)])
@@ -72,15 +78,20 @@ def test_large_matrices_are_orthogonalized_in_half_where_the_recipe_computes_so(
     assert (large[1] - large[0]).norm() < 0.05 * large[0].norm()
 
 
-def test_muon_moves_hidden_matrices_only() -> None:
-    for name in ("nerv-xs", "hnerv-0.35m", "hinerv-bunny-xxs", "siren-xs", "siren-xs"):
-        preset = PRESETS[name]
-        model = meta_model(preset.family, preset.config(90, 160, 8))
-        chosen = set(hidden_matrices(model))
-        assert chosen
-        assert chosen.isdisjoint(model.grids)
-        assert not any(n.startswith(("head.", "stem.")) or model.get_parameter(n).ndim < 2 for n in chosen)
-    assert set(MODELS) == {p.family for p in PRESETS.values()}
+@pytest.mark.parametrize(("name", "count"), MATRICES.items())
+def test_muon_moves_hidden_matrices_only(name: str, count: int) -> None:
+    preset = PRESETS[name]
+    model = meta_model(preset.family, preset.config(90, 160, 8))
+    chosen = set(hidden_matrices(model))
+    left = ("modulate.",) if name == "edge-10" else ("stem.", "first.", "head.")
+    assert [n for n in chosen if n.startswith(left)] == []
+    assert len(chosen) == count
+    assert chosen.isdisjoint(model.grids)
+    assert all(model.get_parameter(n).ndim > 1 for n in chosen)
+
+
+def test_every_family_is_among_those() -> None:
+    assert set(MODELS) == {p.family for p in PRESETS.values()} == {PRESETS[name].family for name in MATRICES}
 
 
 @pytest.mark.parametrize("dtype", ["fp32", "fp16"])
@@ -88,16 +99,9 @@ def test_a_run_with_muon_learns_and_resumes_to_the_same_weights(tiny_clip: Clip,
     recipe = dataclasses.replace(MUON, dtype=dtype)
     whole = fit(tiny_clip, "nerv-xxs", recipe=recipe)
     assert whole.report["psnr_db"] > 15
-
-    def stop(p: Progress) -> None:
-        if p.done == 30:
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        fit(tiny_clip, "nerv-xxs", recipe=recipe, output=tmp_path / "m.pt", progress=stop)
-    resumed = fit(tiny_clip, output=tmp_path / "m.pt", resume=True)
-    for name, weight in whole.weights.items():
-        assert np.array_equal(weight.numpy(), resumed.weights[name].numpy())
+        fit(tiny_clip, "nerv-xxs", recipe=recipe, output=tmp_path / "m.pt", progress=stop_at(30))
+    assert_same(whole, fit(tiny_clip, output=tmp_path / "m.pt", resume=True))
 
 
 def test_a_time_budget_becomes_epochs_and_part_of_the_recipe(tmp_path: Path, call: Call, video: Path) -> None:
@@ -138,20 +142,6 @@ def test_a_run_too_short_to_see_all_frames_says_so(tmp_path: Path, call: Call, v
     assert code == 0, words
 
 
-def test_a_run_ends_when_its_quality_is_reached_and_still_becomes_a_file(tiny_clip: Clip, tmp_path: Path) -> None:
-    recipe = dataclasses.replace(MUON, epochs=200, until_psnr=20.0)
-    seen: list[Progress] = []
-    checkpoint = fit(tiny_clip, "nerv-xxs", recipe=recipe, progress=seen.append)
-    curve = checkpoint.report["curve"]
-    first = [r for r in curve if r["phase"] == "fit"]
-    assert first[-1]["psnr_db"] >= 20
-    assert all(r["psnr_db"] < 20 for r in first[:-1])
-    assert curve[-1]["phase"] == "int8"
-    assert len(seen) < recipe.steps(len(tiny_clip))
-    assert checkpoint.ranges
-    assert checkpoint.report["psnr_db"] > 19
-
-
 @pytest.mark.parametrize(
     ("text", "seconds"), [("90", 90), ("90s", 90), ("10m", 600), ("1.5h", 5400), ("1h30m", 5400), ("2m5s", 125)]
 )
@@ -182,28 +172,48 @@ def test_the_best_of_several_beginnings_goes_on(tiny_clip: Clip, tmp_path: Path)
     assert [r["seed"] for r in race] == [5, 6, 7]
     assert len({r["psnr_db"] for r in race}) == 3
     assert checkpoint.seed == max(race, key=lambda r: r["psnr_db"])["seed"]
-    alone = fit(tiny_clip, "nerv-xxs", recipe=MUON, seed=checkpoint.seed)
-    for name, weight in alone.weights.items():  # the winner's steps are part of the run
-        assert np.array_equal(weight.numpy(), checkpoint.weights[name].numpy())
+    # The winner's steps are part of the run.
+    assert_same(checkpoint, fit(tiny_clip, "nerv-xxs", recipe=MUON, seed=checkpoint.seed))
+
+
+def test_a_beginning_that_becomes_nan_does_not_win(tiny_clip: Clip, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = sys.modules["inr_train.step"]
+    real = module.train_step
+
+    def nan_once(learner: Learner, *batch: torch.Tensor) -> torch.Tensor:
+        fails = isinstance(learner, Run) and (learner.seed, learner.step) == (5, 3)
+        return torch.tensor(math.nan) if fails else real(learner, *batch)
+
+    monkeypatch.setattr(module, "train_step", nan_once)
+    checkpoint = fit(tiny_clip, "nerv-xxs", recipe=RACING, seed=5)
+    failed, *others = checkpoint.report["race"]
+    assert failed == {"seed": 5, "psnr_db": None}
+    assert checkpoint.seed == max(others, key=lambda r: r["psnr_db"])["seed"]
+
+
+def test_a_run_is_resumed_with_the_seed_it_began_with_whoever_won(
+    tiny_clip: Clip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rising = itertools.count(10.0)
+    monkeypatch.setattr("inr_train.race.evaluate", lambda *_: Quality(next(rising), 0.0, ()))
+    after_the_race = stop_at(RACING.race_steps(len(tiny_clip)) + 2)
+    with pytest.raises(KeyboardInterrupt):
+        fit(tiny_clip, "nerv-xxs", recipe=RACING, seed=5, output=tmp_path / "m.pt", progress=after_the_race)
+    for other in (6, 7):
+        with pytest.raises(UsageError, match="has seed 5;"):
+            fit(tiny_clip, output=tmp_path / "m.pt", resume=True, seed=other)
+    assert fit(tiny_clip, output=tmp_path / "m.pt", resume=True, seed=5).seed == 7
 
 
 @pytest.mark.parametrize("when", [4, 25, 40])
 def test_a_race_that_was_stopped_ends_as_one_that_was_not(tiny_clip: Clip, tmp_path: Path, when: int) -> None:
-    whole = fit(tiny_clip, "nerv-xxs", recipe=RACING)
-    seen = 0
-
-    def stop(p: Progress) -> None:
-        nonlocal seen
-        seen += 1
-        if seen == when:
-            raise KeyboardInterrupt
-
+    whole, seen = fit(tiny_clip, "nerv-xxs", recipe=RACING), itertools.count(1)
+    stop = stop_when(lambda _: next(seen) == when)
     with pytest.raises(KeyboardInterrupt):
         fit(tiny_clip, "nerv-xxs", recipe=RACING, output=tmp_path / "m.pt", progress=stop)
     resumed = fit(tiny_clip, output=tmp_path / "m.pt", resume=True)
     assert resumed.report["race"] == whole.report["race"]
-    for name, weight in whole.weights.items():
-        assert np.array_equal(weight.numpy(), resumed.weights[name].numpy())
+    assert_same(whole, resumed)
 
 
 def test_candidates_are_for_random_beginnings(tmp_path: Path, call: Call, video: Path) -> None:
@@ -218,14 +228,10 @@ def test_candidates_are_for_random_beginnings(tmp_path: Path, call: Call, video:
 def test_a_time_budget_resumes_with_the_options_it_began_with(tmp_path: Path, call: Call, video: Path) -> None:
     common = ("inr-train", video, "-o", "m.pt", "--preset", "nerv-xxs", "--lr", "0.004", "--time-budget")
     with_state = tmp_path / "m.last.pt"
-
-    def stop(p: Progress) -> None:
-        raise KeyboardInterrupt
-
     clip = Clip.read(str(video))
     recipe = dataclasses.replace(PRESETS["nerv-xxs"].recipe, learning_rate=0.004)
     with pytest.raises(KeyboardInterrupt):
-        fit(clip, "nerv-xxs", recipe=recipe, seconds=3.0, output=tmp_path / "m.pt", progress=stop)
+        fit(clip, "nerv-xxs", recipe=recipe, seconds=3.0, output=tmp_path / "m.pt", progress=stop_at(1))
     assert with_state.exists()
     code, _, words = call(*common, "9s", "--resume")
     assert (code, "time budget of 3 s" in words) == (2, True)
@@ -246,19 +252,6 @@ def test_a_time_budget_is_fitted_again_where_steps_take_less_than_was_measured(
     assert fitted.report["curve"][-1]["rounded"]
 
 
-def test_sines_of_many_turns_are_not_learned_in_bf16(tiny_clip: Clip, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever the recipe: SIREN with that of NeRF, which leaves the precision to a race."""
-    raced: dict[str, set[str]] = {"siren-xs": set(), "nerf-xs": set()}
-    frames = torch.from_numpy(tiny_clip.frames).permute(0, 3, 1, 2)
-    for name, tried in raced.items():
-        watched = lambda trial, frames, dtype, threads, tried=tried: tried.add(dtype) or [1.0]  # noqa: E731
-        monkeypatch.setattr("inr_train.speed._milliseconds", watched)
-        preset = PRESETS[name]
-        model = build_model(preset.family, config_dict(preset.config(24, 40, len(tiny_clip))))
-        measure_speed(model, frames, dataclasses.replace(NERF_RECIPE, threads=1), torch.device("cpu"))
-    assert raced == {"siren-xs": {"fp32"}, "nerf-xs": {"bf16", "fp32"}}
-
-
 def test_a_loss_scaled_by_too_much_costs_a_step_and_what_no_scale_helps_is_told() -> None:
     weight = torch.nn.Parameter(torch.ones(1))
     optimizer = Together([torch.optim.Adam([weight], fused=True)], GradScaler("cpu", init_scale=4.0))
@@ -268,17 +261,3 @@ def test_a_loss_scaled_by_too_much_costs_a_step_and_what_no_scale_helps_is_told(
         norm = torch.nn.utils.clip_grad_norm_([weight], 1.0)
         told.append((optimizer.overflowed(norm), optimizer.scaler.get_scale()))
     assert told == [(False, 4.0), (True, 2.0), (True, 1.0), (False, 1.0), (False, 0.5)]
-
-
-def test_float32_is_not_tf32_while_a_model_is_fitted(tiny_clip: Clip) -> None:
-    def settings() -> tuple[str, bool]:
-        return torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
-
-    inside: set[tuple[str, bool]] = set()
-    torch.set_float32_matmul_precision("high")
-    try:
-        fit(tiny_clip, "nerv-xxs", recipe=MUON, progress=lambda _: inside.add(settings()))
-        assert inside == {("highest", False)}
-        assert settings()[0] == "high"
-    finally:
-        torch.set_float32_matmul_precision("highest")

@@ -8,14 +8,15 @@ import errno
 import os
 import resource
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import filelock
-import numpy as np
 import pytest
 from commands import Call, start_train, wait_for
 from endurance.kill import endure
+from runs import assert_same, stop_at
 
 from inr_runtime.errors import InrError, UsageError
 from inr_runtime.files import check_output
@@ -26,23 +27,18 @@ from inr_train.presets import PRESETS
 from inr_train.runlog import Progress, RunLog
 
 FAST = dataclasses.replace(PRESETS["nerv-xxs"].recipe, epochs=4, dtype="fp32", threads=1)
+HOLDING = """
+import os, signal
+from inr_train import cli, command
 
+def hold(status, progress):
+    if progress.done == 9:
+        os.kill(os.getpid(), signal.SIGSTOP)
 
-def assert_same(first: Checkpoint, second: Checkpoint) -> None:
-    for name, weight in first.weights.items():
-        assert np.array_equal(weight.numpy(), second.weights[name].numpy()), name
-    assert first.ranges == second.ranges
-
-
-def stop_at(step: int, before: Callable[[], object] = lambda: None) -> Callable[[Progress], None]:
-    """Ctrl-C after a step."""
-
-    def stop(p: Progress) -> None:
-        if p.done == step:
-            before()
-            raise KeyboardInterrupt
-
-    return stop
+command._show = hold
+cli.main()
+"""
+"""`inr-train` that stands still after its ninth step until it gets SIGCONT."""
 
 
 # Two runs on one output
@@ -158,11 +154,12 @@ def test_where_the_folder_becomes_read_only_the_finished_model_is_saved_elsewher
     folder, elsewhere = tmp_path / "folder", tmp_path / "elsewhere"
     folder.mkdir()
     elsewhere.mkdir()
-    run = start_train(
-        video, folder, "--epochs", 30, preexec_fn=ordinary_user, env={**os.environ, "TMPDIR": str(elsewhere)}
-    )
-    wait_for(folder / "m.last.pt")
+    program, environment = [sys.executable, "-c", HOLDING], {**os.environ, "TMPDIR": str(elsewhere)}
+    run = start_train(video, folder, "--epochs", 4, program=program, preexec_fn=ordinary_user, env=environment)
+    assert os.WIFSTOPPED(os.waitpid(run.pid, os.WUNTRACED)[1])
+    assert (folder / "m.last.pt").exists()
     folder.chmod(0o555)
+    run.send_signal(signal.SIGCONT)
     _, words = run.communicate()
     folder.chmod(0o755)
     (model,) = elsewhere.rglob("*.pt")

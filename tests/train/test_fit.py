@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from runs import assert_half_the_rate_in_another_order, assert_same, stop_at, watched_steps
 
 from inr_runtime.errors import InputError, InrError, UsageError
 from inr_train import Checkpoint, Clip, fit
@@ -19,7 +20,7 @@ from inr_train.presets import PRESETS
 from inr_train.runlog import Progress
 from inr_train.start import last_path
 
-FAST = dataclasses.replace(PRESETS["nerv-xxs"].recipe, epochs=12, dtype="bf16")
+FAST = dataclasses.replace(PRESETS["nerv-xxs"].recipe, epochs=12, dtype="bf16", threads=1)
 
 
 def weights(checkpoint: Checkpoint) -> np.ndarray:
@@ -37,44 +38,35 @@ def test_a_fit_learns_and_keeps_its_word(tiny_clip: Clip, tmp_path: Path) -> Non
     rows = [json.loads(line) for line in log.read_text().splitlines()]
     assert {r["phase"] for r in rows} == {"fit", "float reference", "int8"}
     loaded = Checkpoint.load(tmp_path / "m.pt")
-    assert np.array_equal(weights(loaded), weights(checkpoint))
+    assert_same(loaded, checkpoint)
     assert loaded.ranges
     assert not last_path(tmp_path / "m.pt").exists()
 
 
 def test_the_same_seed_gives_the_same_weights(tiny_clip: Clip) -> None:
     runs = [fit(tiny_clip, "nerv-xxs", recipe=FAST, seed=s, quantize="weights") for s in (0, 0, 1)]
-    assert np.array_equal(weights(runs[0]), weights(runs[1]))
+    assert_same(runs[0], runs[1])
     assert not np.array_equal(weights(runs[0]), weights(runs[2]))
 
 
-@pytest.mark.parametrize("stop_at", [1, 40, 62, 70, 82])
-def test_a_stopped_run_resumes_to_the_same_result(tiny_clip: Clip, tmp_path: Path, stop_at: int) -> None:
+@pytest.mark.parametrize("step", [1, 40, 62, 70, 82])
+def test_a_stopped_run_resumes_to_the_same_result(tiny_clip: Clip, tmp_path: Path, step: int) -> None:
     """Stopped in every phase: fit, at its end, in the float reference, in the int8 tail."""
     whole = fit(tiny_clip, "nerv-xxs", recipe=FAST, seed=3)
-
-    def stop(p: Progress) -> None:
-        if p.done == stop_at:
-            raise KeyboardInterrupt
-
     output = tmp_path / "m.pt"
     with pytest.raises(KeyboardInterrupt):
-        fit(tiny_clip, "nerv-xxs", recipe=FAST, seed=3, output=output, progress=stop)
+        fit(tiny_clip, "nerv-xxs", recipe=FAST, seed=3, output=output, progress=stop_at(step))
     assert not output.exists()
     with pytest.raises(UsageError, match="--resume"):
         fit(tiny_clip, "nerv-xxs", recipe=FAST, output=output)
     resumed = fit(tiny_clip, output=output, resume=True)
-    assert np.array_equal(weights(resumed), weights(whole))
-    assert resumed.ranges == whole.ranges
+    assert_same(resumed, whole)
     assert [r["step"] for r in resumed.report["curve"]] == [r["step"] for r in whole.report["curve"]]
 
 
 def test_resuming_another_clip_is_refused(tiny_clip: Clip, tmp_path: Path) -> None:
-    def stop(p: Progress) -> None:
-        raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        fit(tiny_clip, "nerv-xxs", recipe=FAST, output=tmp_path / "m.pt", progress=stop)
+        fit(tiny_clip, "nerv-xxs", recipe=FAST, output=tmp_path / "m.pt", progress=stop_at(1))
     other = dataclasses.replace(tiny_clip, frames=tiny_clip.frames[::-1].copy())
     with pytest.raises(InputError, match="another clip"):
         fit(other, output=tmp_path / "m.pt", resume=True)
@@ -83,6 +75,7 @@ def test_resuming_another_clip_is_refused(tiny_clip: Clip, tmp_path: Path) -> No
 
 
 def test_nan_goes_back_and_halves_the_rate(tiny_clip: Clip, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken = watched_steps(monkeypatch)
     step_module = sys.modules["inr_train.step"]
     real, calls = step_module.train_step, []
 
@@ -94,7 +87,8 @@ def test_nan_goes_back_and_halves_the_rate(tiny_clip: Clip, monkeypatch: pytest.
     with pytest.warns(UserWarning, match="became NaN at step 29"):
         checkpoint = fit(tiny_clip, "nerv-xxs", recipe=FAST, quantize="none")
     assert np.isfinite(weights(checkpoint)).all()
-    assert len(calls) > FAST.steps(len(tiny_clip))
+    assert [s.number for s in taken] == [*range(29), *range(FAST.steps(len(tiny_clip)))]
+    assert_half_the_rate_in_another_order(taken[:29], taken[29:58])
     monkeypatch.setattr(step_module, "train_step", lambda *_: torch.tensor(float("nan")))
     with pytest.raises(InrError, match="lower --lr"), pytest.warns(UserWarning, match="going back"):
         fit(tiny_clip, "nerv-xxs", recipe=FAST, quantize="none")
@@ -104,6 +98,7 @@ def test_a_collapse_goes_back_in_another_order_and_gives_up_going_back_at_last(
     tiny_clip: Clip, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The second evaluation finds ruined weights; later everything is ruined again and again."""
+    taken = watched_steps(monkeypatch)
     fit_module = sys.modules["inr_train.loop"]
     real, calls = fit_module.evaluate, []
 
@@ -119,6 +114,7 @@ def test_a_collapse_goes_back_in_another_order_and_gives_up_going_back_at_last(
     recipe = dataclasses.replace(FAST, epochs=40)
     with pytest.warns(UserWarning, match=r"fell from .* dB"):
         checkpoint = fit(tiny_clip, "nerv-xxs", recipe=recipe, quantize="none")
+    assert_half_the_rate_in_another_order(taken[30:60], taken[60:90])
     plain = fit(tiny_clip, "nerv-xxs", recipe=recipe, quantize="none")
     assert checkpoint.report["psnr_db"] > 25
     assert not np.array_equal(weights(checkpoint), weights(plain))
@@ -188,13 +184,9 @@ def test_resuming_refuses_what_the_run_did_not_begin_with(
     tiny_clip: Clip, tmp_path: Path, asked: dict[str, Any], words: str
 ) -> None:
     """Seed, threads and precision were ignored without a word, where they cannot change any more."""
-
-    def stop(p: Progress) -> None:
-        raise KeyboardInterrupt
-
     began: dict[str, Any] = {"recipe": FAST, "seed": 3, "threads": 1, "output": tmp_path / "m.pt"}
     with pytest.raises(KeyboardInterrupt):
-        fit(tiny_clip, "nerv-xxs", **began, progress=stop)
+        fit(tiny_clip, "nerv-xxs", **began, progress=stop_at(1))
     with pytest.raises(UsageError, match=re.escape(words)):
         fit(tiny_clip, output=tmp_path / "m.pt", resume=True, **asked)
     assert fit(tiny_clip, **began, resume=True).seed == 3

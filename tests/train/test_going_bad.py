@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from commands import SMALL, Call
+from runs import Step, assert_half_the_rate_in_another_order, assert_same, watched_steps
 
 from inr_runtime.errors import InrError, UsageError
 from inr_train import Checkpoint, Clip, fit
@@ -31,7 +33,13 @@ Steps = Callable[[Exception | None, Callable[[Learner], bool]], None]
 
 
 @pytest.fixture
-def fail(monkeypatch: pytest.MonkeyPatch) -> Steps:
+def taken(monkeypatch: pytest.MonkeyPatch) -> list[Step]:
+    """The steps that did not fail."""
+    return watched_steps(monkeypatch)
+
+
+@pytest.fixture
+def fail(monkeypatch: pytest.MonkeyPatch, taken: list[Step]) -> Steps:
     """Let steps that a condition chooses fail: with an error, or with NaN where that is None."""
     module = sys.modules["inr_train.step"]
     real = module.train_step
@@ -88,7 +96,7 @@ def test_one_line_says_what_happened_and_what_is_kept_is_good(
 
 @pytest.mark.filterwarnings("ignore:training became NaN")
 def test_every_resuming_of_a_diverged_run_tries_half_the_rate_from_where_it_was_good(
-    tiny_clip: Clip, tmp_path: Path, fail: Steps
+    tiny_clip: Clip, tmp_path: Path, fail: Steps, taken: list[Step]
 ) -> None:
     """It was left without a state, or with one that led to the same NaN again."""
     output = tmp_path / "m.pt"
@@ -100,8 +108,22 @@ def test_every_resuming_of_a_diverged_run_tries_half_the_rate_from_where_it_was_
         assert (run.restarts, run.step, len(run.rows)) == (restarts, 30, 1)
         with pytest.raises(InrError, match="went back"):
             fit(tiny_clip, output=output, resume=True)
+    attempts = [taken[begin : begin + 10] for begin in range(30, len(taken), 10)]
+    assert len(attempts) == 1 + 4 + 2
+    for before, then in itertools.pairwise(attempts):
+        assert_half_the_rate_in_another_order(before, then)
     fail(None, lambda _: False)
     assert fit(tiny_clip, output=output, resume=True).report["psnr_db"] > 15
+
+
+@pytest.mark.filterwarnings("ignore:training became NaN")
+@pytest.mark.parametrize(("dtype", "hint"), [("fp16", "lower --lr, --amp off or"), ("fp32", "lower --lr or")])
+def test_where_half_precision_may_be_the_cause_the_way_out_of_it_is_named(
+    tiny_clip: Clip, fail: Steps, dtype: str, hint: str
+) -> None:
+    fail(None, after(3))
+    with pytest.raises(InrError, match=hint):
+        fit(tiny_clip, "nerv-xxs", recipe=dataclasses.replace(FAST, dtype=dtype))
 
 
 def test_what_imitating_integers_costs_in_memory_leaves_the_float_model(
@@ -132,10 +154,7 @@ def test_memory_that_was_missing_once_between_phases_changes_no_result(
         with pytest.raises(InrError, match=r"m\.last\.pt"):
             fit(tiny_clip, preset, recipe=FAST, output=tmp_path / "m.pt")
     assert not [name for name in Checkpoint.load(best_path(tmp_path / "m.pt")).weights if name.startswith("encoder.")]
-    resumed = fit(tiny_clip, output=tmp_path / "m.pt", resume=True)
-    for name, weight in whole.weights.items():
-        assert torch.equal(weight, resumed.weights[name]), name
-    assert resumed.ranges == whole.ranges
+    assert_same(whole, fit(tiny_clip, output=tmp_path / "m.pt", resume=True))
 
 
 def test_a_newer_resume_state_stays_where_memory_runs_out(tiny_clip: Clip, tmp_path: Path, fail: Steps) -> None:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from builders import write_video
 from commands import run_text
+from numpy.typing import NDArray
 
 from inr_export import export
 from inr_runtime import open_video
 from inr_runtime.errors import UsageError
+from inr_runtime.metrics import psnr
 from inr_train import Checkpoint, Clip, excerpt, fit
 from inr_train.heldout import even_frames, score_heldout
 
@@ -33,6 +37,18 @@ def scored(whole: Clip) -> Checkpoint:
     return score_heldout(fit(even_frames(whole), "nerv-xxs", epochs=6, threads=1), whole)
 
 
+def drawn(checkpoint: Checkpoint, moments: Sequence[float]) -> NDArray[np.uint8]:
+    """What the network is at some moments, one by one."""
+    model = checkpoint.build()
+    with torch.no_grad():
+        pictures = torch.cat([model.decode(*model.sample([moment])) for moment in moments])
+    return np.asarray((pictures.clamp(0, 1) * 255).round().permute(0, 2, 3, 1).numpy(), np.uint8)
+
+
+def mean_psnr(pictures: NDArray[np.uint8], sources: NDArray[np.uint8]) -> float:
+    return float(np.mean([psnr(a, b) for a, b in zip(pictures, sources, strict=True)]))
+
+
 def test_even_frames_are_fitted_at_half_the_rate_and_odd_ones_scored(whole: Clip, scored: Checkpoint) -> None:
     assert scored.info.frame_count == 5
     assert scored.info.fps == whole.info.fps / 2
@@ -41,6 +57,12 @@ def test_even_frames_are_fitted_at_half_the_rate_and_odd_ones_scored(whole: Clip
     assert score["source_blend_db"] > 45
     assert score["minterpolate_db"] > score["repeat_db"]
     assert score["beats_blend"] == (score["psnr_db"] > score["blend_db"])
+    odd = whole.frames[1::2]
+    own = drawn(scored, [0.0, 1.0, 2.0, 3.0, 4.0]).astype(float)
+    blended = np.floor((own[:-1] + own[1:] + 1) / 2).astype(np.uint8)
+    assert score["psnr_db"] == pytest.approx(mean_psnr(drawn(scored, [0.5, 1.5, 2.5, 3.5]), odd), abs=1e-6)
+    assert score["blend_db"] == pytest.approx(mean_psnr(blended, odd), abs=1e-6)
+    assert score["repeat_db"] == pytest.approx(mean_psnr(own[:-1].astype(np.uint8), odd), abs=1e-6)
     with pytest.raises(UsageError, match="3 frames"):
         even_frames(replace(whole, frames=whole.frames[:2]))
 

@@ -7,10 +7,12 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F
 
 from inr_runtime.errors import InputError
 from inr_train.graph_runner import run_graph
 from inr_train.models import NeRV, NeRVConfig, build_model, config_dict, count_macs, count_parameters, meta_model
+from inr_train.models.nerv import NeRVBlock
 from inr_train.presets import PRESETS
 from inr_train.strides import solve_strides
 from inr_train.trace import trace
@@ -84,12 +86,14 @@ def test_every_variant_traces_to_the_dialect_and_computes_the_same(
     assert [p.shape for p in traced.graph.weights] == [tuple(p.shape) for p in model.parameters()]
 
 
-def test_activation_commutes_with_the_shuffle() -> None:
-    """The paper activates after the shuffle; here it stands before it."""
-    x = torch.randn(1, 12, 3, 3)
-    after = torch.nn.functional.gelu(torch.nn.functional.pixel_shuffle(x, 2))
-    before = torch.nn.functional.pixel_shuffle(torch.nn.functional.gelu(x), 2)
-    assert torch.equal(after, before)
+@torch.no_grad()
+def test_a_block_is_the_papers_though_it_activates_before_the_shuffle() -> None:
+    """The paper: convolution, shuffle, activation."""
+    config = dataclasses.replace(PRESETS["nerv-xxs"].config(24, 40, 6), activation="gelu")
+    block, x = NeRVBlock(5, 7, 2, config), torch.randn(2, 5, 3, 4)
+    convolved = F.conv2d(x, block.conv.weight, block.conv.bias, padding=1)
+    assert block(x).shape == (2, 7, 6, 8)
+    torch.testing.assert_close(block(x), F.gelu(F.pixel_shuffle(convolved, 2)))
 
 
 @pytest.mark.parametrize(

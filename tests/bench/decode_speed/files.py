@@ -45,15 +45,17 @@ CASES = (
 )
 
 
-def make_file(case: Case, folder: Path, trained: Path | None = None, frames: int = 0) -> tuple[Path, Path]:
-    """The checkpoint and the .nvb file of a preset, all in int8; made once for a folder.
+def make_file(
+    case: Case, folder: Path, trained: Path | None = None, frames: int = 0, again: bool = False
+) -> tuple[Path, Path]:
+    """The checkpoint and the .nvb file of a preset, all in int8; made once for a folder, or again.
 
     trained: the model.pt to take. frames: of the clip, 0 are `FRAMES`. Raises `UsageError` where a trained model has
     another size or preset.
     """
     model, video = trained or folder / f"{case.preset}.pt", folder / f"{case.preset}{'-trained' * bool(trained)}.nvb"
     frames = frames or FRAMES
-    if trained or not (model.exists() and video.exists()):
+    if trained or again or not (model.exists() and video.exists()):
         folder.mkdir(parents=True, exist_ok=True)
         checkpoint = Checkpoint.load(trained) if trained else random_checkpoint(case, frames)
         found = (checkpoint.info.width, checkpoint.info.height, checkpoint.info.frame_count)

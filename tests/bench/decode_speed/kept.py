@@ -1,7 +1,8 @@
 """What was measured of each model, kept in a folder, and all of it as one record.
 
-A slice holds `rows`, the best `peaks` seen meanwhile, the `seconds` that each engine decoded, and where it comes from:
-`versions`, `commit`, `date`. Slices may be days apart, so a record says of each row which commit it is of.
+A slice holds `rows`, the best `peaks` seen meanwhile, the `seconds` that each engine decoded, what was `asked` for, and
+where it comes from: `versions`, `commit`, `date`. Slices may be days apart, so a record says of each row which commit
+it is of.
 """
 
 from __future__ import annotations
@@ -22,6 +23,17 @@ def read_slice(path: Path) -> Slice | None:
     """A kept slice; None where there is none, or one of an older bench, whose figures mean something else."""
     found = json.loads(path.read_text()) if path.exists() else {}
     return found if found.keys() >= KEYS else None
+
+
+def enough(known: Slice, asked: dict[str, Any]) -> bool:
+    """Whether a kept slice holds all that is asked for now: engines, as many seconds, and that model and clip if any.
+
+    One of before, which does not say what it was of, is taken as it is.
+    """
+    had = known.get("asked", asked)
+    engines = not had["engines"] or (bool(asked["engines"]) and set(asked["engines"]) <= set(had["engines"]))
+    longer = had["compiled"] >= asked["compiled"] and had["seconds"] >= asked["seconds"]
+    return engines and longer and all(asked[of] in ("", had[of]) for of in ("model", "source"))
 
 
 def keep(path: Path, data: Slice) -> None:

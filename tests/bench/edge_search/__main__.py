@@ -8,7 +8,6 @@ on flatters it: --video repeats the search on another, whose rows stand beside t
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Sequence
@@ -21,15 +20,17 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from tests.bench.edge_search.variants import VARIANTS, Variant
-from tests.bench.record import clip_of, commit, described, gpu_name, recorded, write_results
+from tests.bench.kept import keep, kept, kept_path
+from tests.bench.record import clip_of, commit, described, gpu_name, with_recorded, write_results
 
 from inr_export import export
-from inr_runtime.files import replacing
 from inr_train import Clip, fit
 from inr_train.models import build_model, config_dict, count_macs
 from inr_train.presets import PRESETS
+from inr_train.start import choose_device
 
 PRESET = "edge-10"
+KEYS = ("clip", "epochs", "model", "seed")
 
 
 @click.command()
@@ -44,6 +45,7 @@ PRESET = "edge-10"
 @click.option("--record", is_flag=True, help="Write the results into the repository.")
 def main(video: str | None, size: str | None, only: Sequence[str], record: bool, work: Path, **given: Any) -> None:
     """Train every variant, print one table."""
+    commit()  # remembered: what runs is what is checked out now
     clip = clip_of(video, size)
     chosen = [v for v in VARIANTS if not only or v.group in only or v.name in only]
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -60,29 +62,21 @@ def main(video: str | None, size: str | None, only: Sequence[str], record: bool,
         protocol = (
             f"The recipe of {PRESET}, one change at a time, {given['threads']} thread(s). psnr_db: best evaluation, "
             "all frames, float32; psnr_8bit_db: its frames in 8 bits, as the file's are. psnr_int8_db: the file in "
-            "cpu-int8, all frames, whatever int8 loses. step_cpu_ms: processor time of a step and its part of rounding."
+            "cpu-int8, all frames, whatever int8 loses. step_cpu_ms: processor time of the whole run (measuring the "
+            "machine, evaluations and rounding too) for each of its steps."
         )
         gpu = gpu_name(given["device"])
-        print(write_results("edge_search", protocol, [*of_other_searches(rows, gpu), *rows], gpu))
-
-
-def of_other_searches(rows: Sequence[dict[str, Any]], gpu: str | None = None) -> list[dict[str, Any]]:
-    """What this machine's record has of other clips, or of as many epochs as none of these."""
-    here = {(r["clip"], r["epochs"]) for r in rows}
-    return [r for r in recorded("edge_search", gpu) if (r["clip"], r["epochs"]) not in here]
+        print(write_results("edge_search", protocol, with_recorded("edge_search", rows, KEYS, gpu), gpu))
 
 
 def measured(variant: Variant, clip: Clip, seed: int, work: Path, given: dict[str, Any]) -> dict[str, Any]:
-    """The result of a variant, from `work` where it was measured before."""
-    name = "".join(c if c.isalnum() else "_" for c in f"{variant.name}-{clip.info.width}-{given['epochs']:g}-{seed}")
-    path = work / f"{name}.json"
+    """The result of a variant, from `work` where the same was measured before."""
     recipe = replace(PRESETS[PRESET].recipe, epochs=given["epochs"], dtype="bf16", **variant.recipe)
     config = replace(PRESETS[PRESET].config(clip.info.height, clip.info.width, len(clip)), **variant.config)
-    asked = {"config": config_dict(config), "recipe": recipe.to_dict(), "clip": clip.digest, "int8": True}
-    if path.exists():
-        known = json.loads(path.read_text())
-        if known["asked"] == json.loads(json.dumps(asked)):
-            return dict(known["result"])
+    asked = [config_dict(config), recipe.to_dict(), clip.digest, given["threads"], str(choose_device(given["device"]))]
+    path = kept_path(work, f"{variant.name}-{clip.info.width}-{given['epochs']:g}-{seed}", asked)
+    if known := kept(path):
+        return known
     begin = time.process_time()
     options = {"seed": seed, "threads": given["threads"], "device": given["device"]}
     checkpoint = fit(clip, PRESET, recipe=recipe, config=variant.config, **options)
@@ -108,14 +102,12 @@ def measured(variant: Variant, clip: Clip, seed: int, work: Path, given: dict[st
         "train_seconds": checkpoint.report["train_seconds"],
         "commit": commit(),
     }
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps({"asked": asked, "result": result}))
-    return result
+    return keep(path, result)
 
 
 def show(rows: Sequence[dict[str, Any]]) -> None:
     """A line per run."""
-    table = Table("compared", "variant", "seed", "PSNR", "all int8", "parameters", "kMAC/pixel", "step", box=None)
+    table = Table("compared", "variant", "seed", "PSNR", "all int8", "parameters", "kMAC/pixel", "run/steps", box=None)
     for r in rows:
         quality = (f"{r['psnr_db']:.2f}", f"{r['psnr_int8_db']:.2f}")
         numbers = (*quality, f"{r['parameters']:,}", f"{r['kmac_per_pixel']:.1f}")

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from tests.bench.record import commit
+from tests.bench.kept import keep, kept, kept_path
+from tests.bench.record import commit, described
 
 from inr_export import export
 from inr_player.benchmark import available_cores
-from inr_runtime.files import replacing
 from inr_train import Clip, fit
 from inr_train.models import build_model, config_dict, count_macs
 from inr_train.presets import PRESETS
@@ -65,12 +63,14 @@ POINTS = (
     Point("nerv-s", "ours", bits=6),
     Point("nerv-s", "ours", bits=5),
     Point("hnerv-0.35m", "paper"),
+    Point("hnerv-0.35m", "paper", 4.0),
     Point("hnerv-0.35m", "ours"),
     Point("hnerv-0.35m", "ours", change="conditional", config={"activation": "sine", "time_width": 32}),
     Point("hnerv-boost-1.5m", "ours"),
     Point("hinerv-bunny-xxs", "paper"),
     Point("hinerv-bunny-xxs", "ours"),
     Point("hinerv-bunny-b-xxs", "paper"),
+    Point("hinerv-bunny-b-xxs", "paper", 4.0),
     Point("hinerv-bunny-b-xxs", "ours"),
     Point("siren-xs", "paper"),
     Point("nerf-xs", "paper"),
@@ -86,21 +86,20 @@ def measured(point: Point, clip: Clip, minutes: float, seed: int, work: Path, gi
     """The result of a point, from `work` where the same was measured before."""
     preset, recipe = PRESETS[point.preset], _recipe(point)
     config = replace(preset.config(clip.info.height, clip.info.width, len(clip)), **point.config)
-    asked = json.dumps([config_dict(config), recipe.to_dict(), clip.digest, given], sort_keys=True)
-    digest = hashlib.sha256(asked.encode()).hexdigest()[:8]
-    name = "".join(c if c.isalnum() else "_" for c in f"{point.name}-{minutes:g}-{seed}-{digest}")
-    path = work / f"{name}.json"
-    if path.exists():
-        return dict(json.loads(path.read_text()))
+    asked = [config_dict(config), recipe.to_dict(), clip.digest, given]
+    path = kept_path(work, f"{point.name}-{minutes:g}-{seed}", asked)
+    if known := kept(path):
+        return {"clip": described(clip), **known}
     work.mkdir(parents=True, exist_ok=True)
-    begin = time.monotonic()
+    begin, begin_of_process = time.monotonic(), time.process_time()
     options = {"recipe": recipe, "config": point.config, "quantize": "weights", "seed": seed, **given}
     checkpoint = fit(clip, point.preset, seconds=60 * minutes, **options)
-    seconds = time.monotonic() - begin
+    seconds, process_seconds = time.monotonic() - begin, time.process_time() - begin_of_process
     file, int8 = path.with_suffix(".nvb"), preset.family in INT8
     report = export(checkpoint, file, reference=clip, max_loss_db=100.0, int8=int8, overwrite=True)
     played = {v.target: v.source_db for v in report.verified}
     result = {
+        "clip": described(clip),
         "model": point.preset,
         "recipe": point.label,
         "minutes": minutes,
@@ -109,6 +108,7 @@ def measured(point: Point, clip: Clip, minutes: float, seed: int, work: Path, gi
         "psnr_float_8bit_db": checkpoint.report["psnr_float_8bit_db"],
         "psnr_db": played["cpu-fp32"],
         "psnr_int8_db": played.get("cpu-int8"),
+        "evaluated_frames": checkpoint.report["evaluated_frames"],
         "bytes": report.bytes,
         "parameters": report.parameters,
         "kmac_per_pixel": _kmac(checkpoint.model, checkpoint.config, clip),
@@ -116,12 +116,12 @@ def measured(point: Point, clip: Clip, minutes: float, seed: int, work: Path, gi
         "ms_per_step": checkpoint.recipe["ms_per_step"],
         "threads": checkpoint.recipe["threads"],
         "cores": available_cores(),
+        "device": checkpoint.report["device"].partition(":")[0],
         "seconds": seconds,
+        "process_seconds": process_seconds,
         "commit": commit(),
     }
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(result))
-    return result
+    return keep(path, result)
 
 
 def _recipe(point: Point) -> Recipe:

@@ -131,6 +131,7 @@ class CoordinateNetwork(VideoModel):
 
     pixelwise: ClassVar[bool] = True
     role: ClassVar[str] = "tile"
+    edges: ClassVar[tuple[str, ...]] = ("first.", "head.")
 
     def __init__(self, config: Any) -> None:
         super().__init__(config)
