@@ -38,12 +38,12 @@ class Machine:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, measured: float = 1.0, faster: float = 1.0) -> None:
         self.now, self.faster, self.measured, self.measurements, self.evaluations = 0.0, faster, measured, 0, 0
-        for module in ("loop", "run", "start", "race"):
+        for module in ("loop", "phases", "run", "start", "race"):
             clock = SimpleNamespace(monotonic=lambda: self.now)
             monkeypatch.setattr(sys.modules[f"inr_train.{module}"], "time", clock)
         monkeypatch.setattr(sys.modules["inr_train.step"], "train_step", self.train_step)
-        monkeypatch.setattr(sys.modules["inr_train.loop"], "evaluate", self.evaluate)
-        monkeypatch.setattr(sys.modules["inr_train.loop"], "compensate", self.compensate)
+        monkeypatch.setattr(sys.modules["inr_train.phases"], "evaluate", self.evaluate)
+        monkeypatch.setattr(sys.modules["inr_train.phases"], "compensate", self.compensate)
         monkeypatch.setattr(sys.modules["inr_train.start"], "measure_speed", self.measure_speed)
 
     def work(self, seconds: float) -> None:

@@ -15,7 +15,7 @@ import torch
 from runs import assert_half_the_rate_in_another_order, assert_same, stop_at, watched_steps
 
 from inr_runtime.errors import InputError, InrError, UsageError
-from inr_train import Checkpoint, Clip, fit
+from inr_train import Checkpoint, Clip, fit, phases
 from inr_train.presets import PRESETS
 from inr_train.runlog import Progress
 from inr_train.start import last_path
@@ -99,8 +99,7 @@ def test_a_collapse_goes_back_in_another_order_and_gives_up_going_back_at_last(
 ) -> None:
     """The second evaluation finds ruined weights; later everything is ruined again and again."""
     taken = watched_steps(monkeypatch)
-    fit_module = sys.modules["inr_train.loop"]
-    real, calls = fit_module.evaluate, []
+    real, calls = phases.evaluate, []
 
     def ruin(network: torch.nn.Module, frames: torch.Tensor, every: int) -> object:
         calls.append(1)
@@ -110,7 +109,7 @@ def test_a_collapse_goes_back_in_another_order_and_gives_up_going_back_at_last(
                     p.mul_(3)
         return real(network, frames, every)
 
-    monkeypatch.setattr(fit_module, "evaluate", ruin)
+    monkeypatch.setattr(phases, "evaluate", ruin)
     recipe = dataclasses.replace(FAST, epochs=40)
     with pytest.warns(UserWarning, match=r"fell from .* dB"):
         checkpoint = fit(tiny_clip, "nerv-xxs", recipe=recipe, quantize="none")
@@ -119,7 +118,7 @@ def test_a_collapse_goes_back_in_another_order_and_gives_up_going_back_at_last(
     assert checkpoint.report["psnr_db"] > 25
     assert not np.array_equal(weights(checkpoint), weights(plain))
     falling = iter(range(60, -60, -4))
-    monkeypatch.setattr(fit_module, "evaluate", lambda *a: dataclasses.replace(real(*a), psnr_db=float(next(falling))))
+    monkeypatch.setattr(phases, "evaluate", lambda *a: dataclasses.replace(real(*a), psnr_db=float(next(falling))))
     with pytest.warns(UserWarning, match="going back"):
         assert fit(tiny_clip, "nerv-xxs", recipe=recipe, quantize="none").report["psnr_db"] == 60
 
@@ -153,8 +152,7 @@ def test_a_bad_model_file_is_one_clear_error(tmp_path: Path, tiny_clip: Clip, da
 def test_weights_that_go_astray_at_an_evaluation_are_never_kept(
     tiny_clip: Clip, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fit_module = sys.modules["inr_train.loop"]
-    real, calls = fit_module.evaluate, []
+    real, calls = phases.evaluate, []
 
     def once_nan(network: torch.nn.Module, *arguments: object) -> object:
         calls.append(1)
@@ -163,7 +161,7 @@ def test_weights_that_go_astray_at_an_evaluation_are_never_kept(
                 next(network.parameters()).fill_(float("nan"))
         return real(network, *arguments)
 
-    monkeypatch.setattr(fit_module, "evaluate", once_nan)
+    monkeypatch.setattr(phases, "evaluate", once_nan)
     checkpoint = fit(tiny_clip, "nerv-xxs", recipe=FAST, quantize="none")
     assert np.isfinite(weights(checkpoint)).all()
     assert np.isfinite(checkpoint.report["psnr_db"])
