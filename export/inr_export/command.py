@@ -23,7 +23,7 @@ from inr_runtime.errors import PromiseError, UsageError
 from inr_runtime.files import check_output
 from inr_runtime.lower import TARGETS
 from inr_train.checkpoint import Checkpoint, is_checkpoint
-from inr_train.command import TRAINING_DEFAULTS, train_with_progress
+from inr_train.command import TRAINING_DEFAULTS, default_output, train_with_progress
 from inr_train.options import pop_reading, read_options, reading_options
 from inr_train.own import register_named
 from inr_train.pruning import MAX_SPARSITY, compress
@@ -66,10 +66,11 @@ def command(model: str, output: Path | None, quiet: bool, as_json: bool, **given
     if given["own"]:
         given["preset"] = register_named(given["own"]).name
     is_model = is_checkpoint(Path(model))
-    path = output or Path(f"{Path(model).stem}.nvb")
+    path = output or (Path(f"{Path(model).stem}.nvb") if is_model else default_output(model).with_suffix(".nvb"))
     _check(path, is_model, reading, given)
     checkpoint = Checkpoint.load(Path(model)) if is_model else _trained(model, path, reading, quiet, given)
-    checkpoint = compress(checkpoint, given["bits"], given["prune"], given["prune_power"])
+    original = checkpoint
+    checkpoint = compress(original, given["bits"], given["prune"], given["prune_power"])
     reference = read_source(given["ref"], read_options(**reading)) if given["ref"] else None
     if reference is not None:
         reference = reference.thinned(int(checkpoint.source.get("every", 1)))
@@ -86,6 +87,7 @@ def command(model: str, output: Path | None, quiet: bool, as_json: bool, **given
                 max_loss_db=given["max_loss_db"],
                 int8_budget_db=given["int8_budget_db"],
                 reference=reference,
+                original=original,
                 overwrite=given["overwrite"],
                 threads=given["threads"],
                 progress=_shown_on(status),

@@ -134,7 +134,8 @@ class _Search:
         """
         report, goal = self.checkpoint.report, exact - budget_db
         reference = report.get("psnr_float_8bit_db") or report.get("psnr_float_db")
-        if self.clip is None or reference is None or len(self.frames) < self.checkpoint.info.frame_count:
+        few = len(self.frames) < self.checkpoint.info.frame_count or self.checkpoint.recipe.get("every", 1) > 1
+        if self.clip is None or reference is None or few:
             return goal
         return max(goal, min(exact - budget_db / 2, float(reference) - WHOLE_LOSS * budget_db))
 

@@ -78,6 +78,7 @@ def export(
     max_loss_db: float = MAX_LOSS_DB,
     int8_budget_db: float = INT8_BUDGET_DB,
     reference: Clip | None = None,
+    original: Checkpoint | None = None,
     overwrite: bool = False,
     threads: int = 0,
     progress: Callable[[str, int, int], None] | None = None,
@@ -87,8 +88,9 @@ def export(
     model: a `model.pt` or what `fit` returned. int8: store activation ranges, and promise quality on cpu-int8.
     check: decode and compare. max_loss_db: the promise, against the float model. int8_budget_db: layers stay in float
     until int8 activations cost at most this; infinity keeps all on integers. reference: the clip that the model was
-    fitted to; found by itself where its file is unchanged. threads: of decoding, 0 = all. progress: called with
-    (what, done, total). The file gets its name only after it was decoded.
+    fitted to; found by itself where its file is unchanged. original: the model before it was pruned for this file, to
+    compare with. threads: of decoding, 0 = all. progress: called with (what, done, total). The file gets its name only
+    after it was decoded.
     Raises `PromiseError` where the promise is not kept (the file stays), `UsageError` where `output` exists,
     `InputError` on a bad model, `GraphError` where the model uses operators outside the dialect.
     """
@@ -110,7 +112,8 @@ def export(
         if check:
             targets = ("cpu-int8", "cpu-fp32") if ranges else ("cpu-fp32",)
             check_file = verify_sound if media_of(checkpoint) == "audio" else verify
-            results = check_file(temporary, checkpoint, network, clip, targets, threads, progress)
+            against = original.build() if original else network
+            results = check_file(temporary, checkpoint, against, clip, targets, threads, progress)
         with NvbReader(temporary) as reader:
             bits_per_pixel = reader.bits_per_pixel
     report = ExportReport(

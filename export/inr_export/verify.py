@@ -30,11 +30,11 @@ from inr_train.models import VideoModel
 class Verification:
     """One target's result over all frames.
 
-    model_db: PSNR of decoded frames against the trained weights in PyTorch float32, pooled over frames. source_db: mean
-    PSNR against the source, None where it is not at hand. float_db: PSNR of the float reference of the training run
-    (same length, no quantization), its frames in 8 bits as well; None where the run had none. loss_db: what the file
-    loses: float_db - source_db, or an upper estimate (estimated is True) where one of them is unknown. fps: frames per
-    second of decoding here, without opening the file.
+    model_db: PSNR of decoded frames against the trained weights, before pruning, in PyTorch float32, pooled over all.
+    source_db: mean PSNR against the source, None where it is not at hand. float_db: PSNR of the float reference of the
+    training run (same length, no quantization), its frames in 8 bits as well; None where the run had none. loss_db:
+    what the file loses: float_db - source_db, of the frames that both know, or an upper estimate (estimated is True)
+    where one of them is unknown. fps: frames per second of decoding here, without opening the file.
     """
 
     target: str
@@ -70,8 +70,7 @@ def verify(
                 tally.add(video, i, expected, None if clip is None else clip.frames[i])
             if progress:
                 progress("verify " + " ".join(targets), i + 1, count)
-        report = checkpoint.report
-        return tuple(t.result(v, report) for v, t in zip(videos, tallies, strict=True))
+        return tuple(t.result(v, checkpoint) for v, t in zip(videos, tallies, strict=True))
 
 
 def verify_sound(
@@ -92,7 +91,7 @@ def verify_sound(
             tally = _Tally([_peak_to_peak(samples, expected)], seconds=(time.perf_counter() - begin) / len(samples))
             if clip is not None:
                 tally.source.append(_decibels(_peak_to_peak(samples, clip.frames[0, 0])))
-            results.append(tally.result(sound, checkpoint.report))
+            results.append(tally.result(sound, checkpoint))
         if progress:
             progress(f"verify {target}", number, len(targets))
     return tuple(results)
@@ -134,11 +133,13 @@ class _Tally:
         if original is not None:
             self.source.append(psnr(frame, original))
 
-    def result(self, video: OpenFile, report: Mapping[str, Any]) -> Verification:
-        mse = float(np.mean(self.errors))
+    def result(self, video: OpenFile, checkpoint: Checkpoint) -> Verification:
+        mse, report = float(np.mean(self.errors)), checkpoint.report
         source_db = float(np.mean(self.source)) if self.source else None
+        # Where training was short of time it knows one of so many frames only; the loss is that of the same ones.
+        same_db = float(np.mean(self.source[:: checkpoint.recipe.get("every", 1)])) if self.source else None
         float_db = _known(report, "psnr_float_8bit_db", "psnr_float_db")
-        loss, estimated = _loss(float_db, _known(report, "psnr_8bit_db", "psnr_db"), source_db, mse)
+        loss, estimated = _loss(float_db, _known(report, "psnr_8bit_db", "psnr_db"), same_db, mse)
         speed = len(self.errors) / self.seconds
         return Verification(
             video.target.name, video.backend, _decibels(mse), source_db, float_db, loss, estimated, speed

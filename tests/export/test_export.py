@@ -15,12 +15,14 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from commands import run_text
 
 import inr_train.trace
 from inr_export import export, export_onnx
 from inr_export.pipeline import decode_with_torch
 from inr_runtime import open_video
 from inr_runtime.errors import InputError, PromiseError, UsageError
+from inr_runtime.metrics import psnr
 from inr_train import Checkpoint, Clip, fit
 from inr_train.models import NeRV
 
@@ -71,6 +73,34 @@ def test_an_export_verifies_every_frame_and_keeps_its_promise(
 def test_without_the_source_the_loss_is_estimated_and_said_to_be(trained: Checkpoint, tmp_path: Path) -> None:
     report = export(dataclasses.replace(trained, source={}), tmp_path / "v.nvb")
     assert all(v.estimated and v.source_db is None for v in report.verified)
+
+
+def test_pruning_here_is_compared_with_all_weights_where_the_source_is_not_at_hand(
+    model_pt: Path, tmp_path: Path
+) -> None:
+    """The file was compared with the pruned model, which it is equal to, and passed."""
+    data = torch.load(model_pt, weights_only=True)
+    torch.save({**data, "source": {}}, tmp_path / "m.pt")
+    whole = run_text("inr-export", tmp_path / "m.pt", "-o", tmp_path / "a.nvb", "--json")
+    assert json.loads(whole.stdout)["loss_db"] < 0.5
+    pruned = run_text("inr-export", tmp_path / "m.pt", "-o", tmp_path / "b.nvb", "--prune", "0.9", code=4)
+    assert "than the float model" in pruned.stderr
+
+
+def test_the_loss_is_that_of_the_frames_which_training_compared(
+    trained: Checkpoint, gradient_clip: Clip, tmp_path: Path
+) -> None:
+    """Where it was short of time, the mean of a few frames was compared with that of all."""
+    whole = export(trained, tmp_path / "a.nvb", reference=gradient_clip).verified[0]
+    known = trained.report["psnr_float_8bit_db"]
+    short = dataclasses.replace(
+        trained, recipe={**trained.recipe, "every": 6}, report={**trained.report, "psnr_float_8bit_db": known + 3}
+    )
+    part = export(short, tmp_path / "b.nvb", reference=gradient_clip, max_loss_db=99).verified[0]
+    assert part.source_db == whole.source_db
+    with open_video(tmp_path / "b.nvb", target=part.target) as video:
+        first = psnr(video[0], gradient_clip.frames[0])
+    assert part.loss_db == pytest.approx(known + 3 - first)
 
 
 def test_a_broken_promise_is_an_error_that_carries_the_report(

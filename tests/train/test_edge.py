@@ -71,6 +71,19 @@ def test_every_variant_draws_frames_of_the_right_size_and_traces(change: dict[st
     assert trace(model).graph.macs == pytest.approx(count_macs(model), rel=0.01)
 
 
+@pytest.mark.parametrize("preset", ["edge-5", "edge-10", "edge-20"])
+def test_a_clip_that_is_turned_has_its_grids_turned(preset: str) -> None:
+    """High frames had a third of the numbers in their grids."""
+    wide, high = (PRESETS[preset].config(*size, 132) for size in ((720, 1280), (1280, 720)))
+    for grid in range(len(wide.grid_rows)):
+        slices, channels, rows, columns = wide.grid_shape(grid)
+        turned = high.grid_shape(grid)
+        assert turned[:2] == (slices, channels)
+        assert (abs(turned[2] - columns) <= 1, abs(turned[3] - rows) <= 1) == (True, True)
+    assert high.entering == wide.entering
+    assert high.widths == wide.widths
+
+
 def test_convolutions_begin_as_a_residual_connection() -> None:
     convolution = Edge(SMALL).stages[1][0]  # type: ignore[index]
     x = torch.randn(1, 16, 8, 8)

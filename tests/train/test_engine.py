@@ -16,7 +16,7 @@ from runs import assert_same, stop_at, stop_when
 from torch.amp import GradScaler
 
 from inr_runtime.errors import UsageError
-from inr_train import Clip, fit
+from inr_train import Clip, fit, start
 from inr_train.budget import fit_into
 from inr_train.evaluate import Quality
 from inr_train.models import MODELS, meta_model
@@ -133,10 +133,13 @@ def test_evaluations_take_no_more_than_a_tenth_of_a_short_time() -> None:
     assert fit_into(slow, 1, 132, 4).every == 4  # a frame there must be
 
 
-def test_a_run_too_short_to_see_all_frames_says_so(tmp_path: Path, call: Call, video: Path) -> None:
+def test_a_run_too_short_to_see_all_frames_says_so(
+    tmp_path: Path, call: Call, video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     clip = Clip.read(str(video))
-    recipe = dataclasses.replace(MUON, epochs=2, every=3)
-    checkpoint = fit(clip, "nerv-xxs", recipe=recipe, output=tmp_path / "m.pt")
+    short = {"epochs": 2, "every": 3}
+    monkeypatch.setattr(start, "fit_into", lambda recipe, *_: dataclasses.replace(recipe, **short))
+    checkpoint = fit(clip, "nerv-xxs", recipe=MUON, seconds=9, output=tmp_path / "m.pt")
     assert checkpoint.report["evaluated_frames"] == len(checkpoint.report["per_frame_db"]) == -(-len(clip) // 3)
     code, _, words = call("inr-export", tmp_path / "m.pt", "-o", "m.nvb", "--max-loss-db", "50")
     assert code == 0, words

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from commands import Call
 
 from inr_export import export
 from inr_runtime import open_video
@@ -39,6 +41,16 @@ PAPER = {
 def small() -> HNeRV:
     torch.manual_seed(2)
     return HNeRV(HNeRVConfig(24, 40, 6, **SMALL)).eval()
+
+
+def test_a_clip_too_long_for_a_preset_is_one_line_with_the_way_out(call: Call) -> None:
+    """Embeddings took all numbers, and a network of one channel was trained for hours."""
+    code, out, words = call("inr-train", "--list-presets", "--frames", "1500", "--json")
+    assert code == 0, words
+    listed = [row["preset"] for row in json.loads(out)]
+    assert ("hnerv-0.35m" in listed, "hnerv-3m" in listed) == (False, True)
+    with pytest.raises(ValueError, match="larger preset, or fewer --frames"):
+        PRESETS["hnerv-0.35m"].config(720, 1280, 1500)
 
 
 @pytest.mark.parametrize("size", PAPER)

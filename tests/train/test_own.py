@@ -61,6 +61,7 @@ def test_a_recipe_whose_loss_needs_large_frames_is_no_fault_of_the_model(monkeyp
         (("x[:, :, : self.config.height, : self.config.width]", "x[:, :2]"), "decode gives"),
         (('name = "gridvideo"', 'name = "nerv"'), "is taken"),
         (('    name = "gridvideo"\n', ""), "needs a `name`"),
+        (("@dataclass(frozen=True)", "@dataclass"), "frozen dataclass"),
         (("class GridVideo(VideoModel)", "class Other(VideoModel)"), "not a VideoModel"),
         (("import torch\n", "import torch\nimport no_such_thing\n"), "cannot be imported"),
     ],

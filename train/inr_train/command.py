@@ -120,7 +120,7 @@ def command(video: str | None, list_presets: bool, as_json: bool, quiet: bool, *
     if video is None:
         raise UsageError("which video? inr-train VIDEO -o model.pt (or --list-presets)")
     reading = pop_reading(given)
-    output = _output(video, given.pop("output"))
+    output = given.pop("output") or default_output(video)
     weights = given.pop("from_weights")
     if weights:
         _check_adopted(given)
@@ -243,11 +243,11 @@ def report(checkpoint: Checkpoint) -> dict[str, Any]:
     return {**facts, **size, **fixed, **rest, "heldout": checkpoint.report.get("heldout")}
 
 
-def _output(video: str, output: Path | None) -> Path:
-    """Default: the video's name, or its folder's for a pattern like frames/%05d.png, with .pt."""
+def default_output(video: str) -> Path:
+    """The video's name, or its folder's for a pattern like frames/%05d.png, with .pt."""
     source = Path(video)
     name = source.parent.name if "%" in source.name else source.stem if source.is_file() else source.name
-    return output if output is not None else Path(f"{name or 'model'}.pt")
+    return Path(f"{name or 'model'}.pt")
 
 
 def _announce(clip: Clip, e: Estimate, quiet: bool) -> None:

@@ -36,16 +36,17 @@ def run_graph(
 
 
 def _constants(graph: CanonicalGraph, device: torch.device) -> dict[str, Tensor]:
-    """Those that are computed with: limits are structure, so that no step on a GPU waits for them."""
-    limits = {name for node in graph.nodes if node.op == "Clip" for name in node.inputs[1:]}
-    floats = {k: v for k, v in graph.constants.items() if v.dtype.kind == "f" and k not in limits}
+    """Those that are computed with. Limits are structure, so that no step on a GPU waits for them."""
+    read = {name for node in graph.nodes if node.op != "Clip" for name in node.inputs}
+    floats = {k: v for k, v in graph.constants.items() if v.dtype.kind == "f" and k in read}
     return {k: torch.from_numpy(v.copy()).to(device, non_blocking=True) for k, v in floats.items()}
 
 
 def _apply(graph: CanonicalGraph, node: Node, values: Mapping[str, Tensor]) -> Tensor:
     attributes = dict(node.attributes)
     data = [values[n] for n in node.inputs if n in values]
-    structure = [graph.constants[n].tolist() for n in node.inputs if n in graph.constants and n not in values]
+    fixed = [n for n in node.inputs if n in graph.constants and (n not in values or node.op == "Clip")]
+    structure = [graph.constants[n].tolist() for n in fixed]
     return _FUNCTIONS[node.op](data, attributes, structure)
 
 

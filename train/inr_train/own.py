@@ -29,8 +29,9 @@ def register(model: type[VideoModel]) -> Preset:
     """
     where = f"{model.__module__}.{model.__qualname__}"
     name, config = getattr(model, "name", None), getattr(model, "config_type", None)
-    if not (isinstance(name, str) and name.isidentifier() and dataclasses.is_dataclass(config)):
-        raise UsageError(f"{where} needs a `name` (an identifier) and a dataclass `config_type`")
+    frozen = dataclasses.is_dataclass(config) and getattr(config, "__dataclass_params__").frozen  # noqa: B009
+    if not (isinstance(name, str) and name.isidentifier() and frozen):
+        raise UsageError(f"{where} needs a `name` (an identifier) and a frozen dataclass as its `config_type`")
     if name in MODELS and MODELS[name].__qualname__ != model.__qualname__:
         raise UsageError(f"{where}: the name {name!r} is taken; choose another `name`")
     make: Any = getattr(config, "for_clip", config)

@@ -151,10 +151,16 @@ def default_preset(height: int, width: int) -> Preset:
 
 
 def describe_presets(height: int, width: int, frames: int) -> list[dict[str, Any]]:
-    """One row per preset for a frame size and count, with the keys of `inr-train --list-presets --json`."""
+    """One row per preset for a frame size and count, with the keys of `inr-train --list-presets --json`.
+
+    Presets that cannot be built so, since they are too small for so many frames say, have none.
+    """
     rows = []
     for preset in PRESETS.values():
-        model = meta_model(preset.family, preset.config(height, width, frames))
+        try:
+            model = meta_model(preset.family, preset.config(height, width, frames))
+        except ValueError:
+            continue
         parameters, macs = count_parameters(model), count_macs(model)
         rows.append(
             {

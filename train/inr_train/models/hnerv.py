@@ -73,6 +73,8 @@ class HNeRVConfig:
             raise ValueError("the activation is gelu or sine, the time has at most 4096 hidden units")
         if not 1 <= self.encoding_levels <= 1024 or not 1 <= self.encoding_base <= 1024:
             raise ValueError("the encoding of time has 1 to 1024 levels, its base lies in 1 to 1024")
+        if self.encoding_levels * math.log2(self.encoding_base) > 500:
+            raise ValueError("the last frequency of the encoding of time lies below 2^500")
 
     @property
     def base(self) -> tuple[int, int]:
@@ -187,7 +189,8 @@ def solve_channels(parameters: int, config: HNeRVConfig) -> int:
     """C0 for a wanted number of transmitted parameters, as HNeRV's code finds it.
 
     The larger root of a x^2 + b x = parameters - embeddings, where a counts the stages' convolutions without rounding
-    and lower bound, and b is the 1x1 convolution's, nine times too large as in the code; that of time is ours.
+    and lower bound, and b is the 1x1 convolution's, nine times too large as in the code; that of time is ours. Raises
+    `ValueError` where the embeddings of all frames leave too little for a network.
     """
     q = 1 / config.reduction
     kernels = config.stage_kernels
@@ -196,4 +199,10 @@ def solve_channels(parameters: int, config: HNeRVConfig) -> int:
     left = parameters - config.frames * config.embedding * math.prod(config.base)
     left -= config.time_width * (2 * config.encoding_levels + 1) if config.time_width else 0
     b += 2 * (config.time_width + 1) * sum(q**i for i in range(1, len(config.strides) + 1)) if config.time_width else 0
-    return max(1, int((-b + math.sqrt(b * b + 4 * a * max(left, 0))) / (2 * a)))
+    found = int((-b + math.sqrt(b * b + 4 * a * max(left, 0))) / (2 * a))
+    if found < config.lower_width:
+        raise ValueError(
+            f"of {parameters:,} numbers the embeddings of {config.frames} frames leave too few for a network; take a "
+            "larger preset, or fewer --frames"
+        )
+    return found

@@ -89,6 +89,8 @@ class NeRVConfig:
                 f"strides {self.strides} make {cover[1]}x{cover[0]} pixels, less than {self.width}x{self.height}"
             )
         counts = (self.height, self.width, self.frames, self.channels, self.stem_width, self.reduction, *self.strides)
+        if not 0 < self.encoding_base <= 1024 or self.encoding_levels * math.log2(max(1.0, self.encoding_base)) > 500:
+            raise ValueError("the base of the encoding lies in 0 to 1024, and its last frequency below 2^500")
         depths = (len(self.strides), self.stem_depth, self.blocks_per_stage)
         if min(counts) < 1 or max(counts) > 1 << 20 or factor > 4096 or not 0 <= self.encoding_levels <= 1024:
             raise ValueError("sizes, widths, levels and strides must be positive and not absurd")
