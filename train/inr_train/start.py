@@ -48,7 +48,8 @@ class Estimate:
         # Weights, gradients and moments, those of a state that is good, of one that is saved, and of a branch's trunk;
         # activations: widths of the last stages.
         copies = 25 if any(phase.branch for phase in recipe.phases) else 13
-        memory = frames.numel() + 4 * copies * parameters + 4 * run.model.floats_per_pixel * pixels * recipe.batch_size
+        floats = copies * parameters + run.model.floats_per_pixel * pixels * recipe.batch_size
+        memory = frames.numel() * frames.element_size() + 4 * floats
         preset = str(run.report["preset"])
         return cls(len(frames), preset, parameters, recipe.epochs, seconds, estimate_bytes(parameters), memory)
 
