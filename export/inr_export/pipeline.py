@@ -112,7 +112,7 @@ def export(
         if check:
             targets = ("cpu-int8", "cpu-fp32") if ranges else ("cpu-fp32",)
             check_file = verify_sound if media_of(checkpoint) == "audio" else verify
-            against = original.build() if original else network
+            against = original.build() if original and original is not checkpoint else network
             results = check_file(temporary, checkpoint, against, clip, targets, threads, progress)
         with NvbReader(temporary) as reader:
             bits_per_pixel = reader.bits_per_pixel

@@ -26,14 +26,19 @@ from inr_train.runlog import Progress
 from inr_train.start import last_path
 
 
+def stopped_by(number: signal.Signals, code: int, video: Path, folder: Path, epochs: int) -> None:
+    """Stop `inr-train` on `m.pt` in `folder` once it has saved its state; it says how to go on."""
+    process = start_train(video, folder, "--epochs", epochs)
+    wait_for(folder / "m.last.pt")
+    process.send_signal(number)
+    _, words = process.communicate(timeout=60)
+    assert process.returncode == code, words
+    assert "to go on: inr-train" in words
+
+
 def test_ctrl_c_saves_and_resuming_gives_the_same_result(video: Path, tmp_path: Path, call: Call) -> None:
     assert call("inr-train", video, "-o", "whole.pt", *SMALL, "--epochs", 60)[0] == 0
-    process = start_train(video, tmp_path, "--epochs", 60)
-    wait_for(tmp_path / "m.last.pt")
-    process.send_signal(signal.SIGINT)
-    _, words = process.communicate(timeout=60)
-    assert process.returncode == 130, words
-    assert "to go on: inr-train" in words
+    stopped_by(signal.SIGINT, 130, video, tmp_path, epochs=60)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["m.last.pt", "whole.pt"]
     code, _, words = call("inr-train", video, "-o", "m.pt", "--resume", "--epochs", 61)
     assert (code, "60 epochs" in words) == (2, True)
@@ -44,12 +49,7 @@ def test_ctrl_c_saves_and_resuming_gives_the_same_result(video: Path, tmp_path: 
 
 
 def test_sigterm_saves_too_and_says_by_its_exit_code_what_it_was(video: Path, tmp_path: Path, call: Call) -> None:
-    process = start_train(video, tmp_path, "--epochs", 600)
-    wait_for(tmp_path / "m.last.pt")
-    process.send_signal(signal.SIGTERM)
-    _, words = process.communicate(timeout=60)
-    assert process.returncode == 143, words
-    assert "to go on: inr-train" in words
+    stopped_by(signal.SIGTERM, 143, video, tmp_path, epochs=600)
     code, _, words = call("inr-train", video, "-o", "m.pt", "--resume", "--epochs", 61)
     assert (code, "600 epochs" in words) == (2, True)
 

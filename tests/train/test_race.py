@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 
 import pytest
-import torch
+from runs import assert_same, stop_when
 
 from inr_train import Clip, fit
 from inr_train.presets import PRESETS
@@ -32,12 +32,7 @@ def test_a_race_goes_on_from_the_step_it_was_stopped_at(
 
     monkeypatch.setattr(Run, "new", counted)
     steps: list[Progress] = []
-
-    def stop(p: Progress) -> None:
-        steps.append(p)
-        if len(steps) == stopped_after:
-            raise KeyboardInterrupt
-
+    stop = stop_when(lambda p: steps.append(p) or len(steps) == stopped_after)
     with pytest.raises(KeyboardInterrupt):
         fit(tiny_clip, "nerv-xxs", recipe=RECIPE, output=tmp_path / "m.pt", progress=stop)
     before = len(begun)
@@ -45,7 +40,7 @@ def test_a_race_goes_on_from_the_step_it_was_stopped_at(
     assert len(begun) - before == RECIPE.candidates - (stopped_after - 1) // 10
     assert len(steps) == len(uninterrupted)
     assert resumed.report["race"] == whole.report["race"]
-    assert all(torch.equal(weight, resumed.weights[name]) for name, weight in whole.weights.items())
+    assert_same(whole, resumed)
 
 
 def test_a_beginning_whose_evaluation_is_not_a_number_does_not_win(
