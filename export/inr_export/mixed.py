@@ -16,13 +16,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from inr_export.stored import StoredModel
 from inr_runtime.int8plan import Int8Plan, Range, int8_mac_share, plan_int8, plan_without
 from inr_runtime.tensors import QuantTensor
-from inr_train.bits import Bits
 from inr_train.checkpoint import Checkpoint
 from inr_train.clip import Clip
 from inr_train.evaluate import frame_of
-from inr_train.models import VideoModel
 from inr_train.quantization import QuantizedModel
 from inr_train.trace import Trace
 
@@ -116,7 +115,7 @@ class _Search:
         progress: Progress | None,
     ) -> None:
         self.checkpoint, self.traced, self.ranges, self.clip = checkpoint, traced, ranges, clip
-        self.model, self.weights = checkpoint.build(), [torch.from_numpy(w.dequantize()) for w in weights]
+        self.model, self.weights = checkpoint.build(), tuple(weights)
         info = checkpoint.info
         count = min(info.frame_count, max(LEAST_FRAMES, SEARCH_PIXELS // (info.width * info.height)))
         self.frames = [(2 * i + 1) * info.frame_count // (2 * count) for i in range(count)]
@@ -142,7 +141,7 @@ class _Search:
     def quality(self, plan: Int8Plan | None) -> float:
         """PSNR in dB of a plan; None is float activations, which are to be measured first."""
         ranges = {edge: self.ranges[edge] for edge in plan.ranged} if plan else {}
-        network = _Stored(self.model, self.traced, self.checkpoint.bits, ranges, self.weights)
+        network = StoredModel(self.model, self.traced, self.checkpoint.bits, self.weights, ranges)
         decibels, errors = [], []
         for place, index in enumerate(self.frames):
             frame = self._frame(network, index)
@@ -206,25 +205,6 @@ class _Search:
         weights = dict(zip((p.name for p in graph.weights), self.traced.parameters, strict=True))
         convolutions = [graph.nodes[i] for i in sorted(nodes) if graph.nodes[i].op == "Conv"]
         return tuple(weights[node.inputs[1]].removesuffix(".weight") for node in convolutions)
-
-
-class _Stored(QuantizedModel):
-    """The imitation of a file: its own integers, and not what the model's weights would be rounded to."""
-
-    def __init__(
-        self,
-        model: VideoModel,
-        traced: Trace,
-        bits: Bits,
-        ranges: Mapping[str, Range],
-        weights: Sequence[Tensor],
-    ) -> None:
-        super().__init__(model, traced, bits, ranges)
-        self.stored = list(weights)
-
-    def quantized_weights(self) -> list[Tensor]:
-        """What the file holds."""
-        return self.stored
 
 
 def _distance(frame: Tensor, other: Tensor) -> float:

@@ -13,9 +13,11 @@ import numpy as np
 import onnx
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from inr_export.branches import merge_branches
 from inr_export.mixed import INT8_BUDGET_DB, MixedPrecision, mix_precision
+from inr_export.stored import StoredModel
 from inr_export.verify import Verification, sound_of, verify, verify_sound
 from inr_runtime.chunks import Header
 from inr_runtime.errors import InrError, PromiseError
@@ -102,10 +104,11 @@ def export(
     folded = replace(checkpoint, weights=shipped.state_dict()) if merged else checkpoint
     rounded = shipped if checkpoint.rounded and not merged else _rounded(folded, traced, progress)
     weights = quantize_weights(rounded, traced, checkpoint.bits)
+    stored = StoredModel(network, traced, checkpoint.bits, weights)
     clip = reference if reference is not None or not (check or int8) else find_source(checkpoint.source)
-    precision = _precision(folded, traced, weights, clip, int8_budget_db, progress) if int8 else None
+    precision = _precision(folded, stored, weights, clip, int8_budget_db, progress) if int8 else None
     ranges = precision.ranges if precision else {}
-    header, segment = _assemble(checkpoint, network, traced, weights, ranges)
+    header, segment = _assemble(checkpoint, stored, weights, ranges)
     with replacing(path) as temporary:
         size = write_nvb(temporary, header, [segment])
         results: tuple[Verification, ...] = ()
@@ -178,44 +181,33 @@ def _rounded(checkpoint: Checkpoint, traced: Trace, progress: Callable[[str, int
 
 def _precision(
     checkpoint: Checkpoint,
-    traced: Trace,
+    stored: StoredModel,
     weights: Sequence[QuantTensor],
     clip: Clip | None,
     budget_db: float,
     progress: Callable[[str, int, int], None] | None,
 ) -> MixedPrecision:
     """What runs on integers: with the trained ranges where they belong to this very graph, else with measured ones."""
-
-    def measure(edges: Sequence[str]) -> dict[str, Range]:
-        return _measured_ranges(checkpoint, traced, weights, edges)
-
+    traced, measure = stored.trace, partial(_measured_ranges, stored, checkpoint.info.frame_count)
     trained = dict(checkpoint.ranges) if checkpoint.graph_digest == traced.graph.digest.hex() else {}
     untrained = [edge for edge in plan_int8(traced.graph).ranged if edge not in trained]
     ranges = {**trained, **measure(untrained)}
     return mix_precision(checkpoint, traced, weights, ranges, measure, clip, budget_db, progress)
 
 
-def _measured_ranges(
-    checkpoint: Checkpoint, traced: Trace, weights: Sequence[QuantTensor], edges: Sequence[str]
-) -> dict[str, Range]:
-    """The ranges that lose least over all frames; beyond `CALIBRATION_FRAMES` every tenth and the last are run."""
+def _measured_ranges(stored: StoredModel, count: int, edges: Sequence[str]) -> dict[str, Range]:
+    """The ranges that lose least over `count` frames; beyond `CALIBRATION_FRAMES` every tenth and the last are run."""
     if not edges:
         return {}
-    count, network = checkpoint.info.frame_count, checkpoint.build()
     step = 1 if count <= CALIBRATION_FRAMES else 10
     times = sorted({*range(0, count, step), count - 1})
-    tensors = [torch.from_numpy(w.dequantize()) for w in weights]
-    with torch.no_grad():
-        samples = [network.sample(places) for places in network.calibration(times)]
-    return measure_ranges(traced.graph, tensors, samples, edges)
+    with stored.settled():
+        samples = [stored.sample(places) for places in stored.model.calibration(times)]
+        return measure_ranges(stored.trace.graph, stored.quantized_weights(), samples, edges)
 
 
 def _assemble(
-    checkpoint: Checkpoint,
-    network: VideoModel,
-    traced: Trace,
-    weights: Sequence[QuantTensor],
-    ranges: Mapping[str, Range],
+    checkpoint: Checkpoint, model: StoredModel, weights: Sequence[QuantTensor], ranges: Mapping[str, Range]
 ) -> tuple[Header, Segment]:
     info = _stored_info(checkpoint)
     meta = {"made_by": " ".join(f"{k} {v}" for k, v in checkpoint.versions.items()), "seed": str(checkpoint.seed)}
@@ -223,9 +215,9 @@ def _assemble(
         meta["heldout"] = json.dumps(checkpoint.report["heldout"])
     meta["quality"] = json.dumps({k: checkpoint.report.get(k) for k in ("psnr_db", "psnr_float_db")})
     stored, media = {0: ranges} if ranges else {}, media_of(checkpoint)
-    header = Header(info, checkpoint.model, secrets.token_bytes(16), (traced.graph,), stored, meta, media)
-    times = quantize_grids(network, checkpoint.bits)
-    thumbnail, place = _thumbnail(checkpoint, network)
+    header = Header(info, checkpoint.model, secrets.token_bytes(16), (model.trace.graph,), stored, meta, media)
+    times = quantize_grids(model.model, checkpoint.bits)
+    thumbnail, place = _thumbnail(checkpoint, model)
     segment = Segment(0, 0, info.frame_count, tuple(weights), times, thumbnail, place)
     return header, segment
 
@@ -245,19 +237,23 @@ def _stored_info(checkpoint: Checkpoint) -> VideoInfo:
     return info
 
 
-def _thumbnail(checkpoint: Checkpoint, network: VideoModel) -> tuple[NDArray[np.uint8], int]:
-    """What a player compares with, and where: the middle frame, or the loudest moment of a sound."""
+def _thumbnail(checkpoint: Checkpoint, stored: StoredModel) -> tuple[NDArray[np.uint8], int]:
+    """What a player compares with, and where: the middle frame, or the loudest moment of a sound.
+
+    It is of what is stored, so that a file plays however much its few bits have lost.
+    """
     info = checkpoint.info
-    if media_of(checkpoint) == "audio":
-        sound = sound_of(network, info.width)
-        place = max(0, min(int(np.abs(sound[:, 0]).argmax()) - PRINT_PIXELS, len(sound) - 3 * PRINT_PIXELS))
-        return sound_print(sound[place:]), place
-    middle = info.frame_count // 2
-    return make_thumbnail(decode_with_torch(network, middle, (info.height, info.width))), middle
+    with stored.settled():
+        if media_of(checkpoint) == "audio":
+            sound = sound_of(stored, info.width)
+            place = max(0, min(int(np.abs(sound[:, 0]).argmax()) - PRINT_PIXELS, len(sound) - 3 * PRINT_PIXELS))
+            return sound_print(sound[place:]), place
+        middle = info.frame_count // 2
+        return make_thumbnail(decode_with_torch(stored, middle, (info.height, info.width))), middle
 
 
 @torch.no_grad()
-def decode_with_torch(network: VideoModel, index: int, size: tuple[int, int]) -> NDArray[np.uint8]:
+def decode_with_torch(network: nn.Module, index: int, size: tuple[int, int]) -> NDArray[np.uint8]:
     """Frame `index` as PyTorch computes it in float32: uint8 (H, W, 3); size: (H, W).
 
     Raises `InrError` where it is not finite.

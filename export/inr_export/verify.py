@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from inr_runtime.audio import open_audio
 from inr_runtime.decoder import Decoder, open_video
@@ -103,7 +103,7 @@ def _peak_to_peak(samples: NDArray[np.float32], original: NDArray[np.float32]) -
 
 
 @torch.no_grad()
-def sound_of(network: VideoModel, count: int) -> NDArray[np.float32]:
+def sound_of(network: nn.Module, count: int) -> NDArray[np.float32]:
     """The model's `count` samples in PyTorch float32: (n, channels), clipped. Raises `InrError` on NaN."""
     sound = frame_of(network, 0, (1, count))[0, :, 0]
     if not torch.isfinite(sound).all():

@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import fmean
 
 from inr_player.reference import Reference
-from inr_player.selection import index_of
+from inr_player.selection import timeline_of
 from inr_runtime.decoder import Decoder
 from inr_runtime.errors import InputError, UsageError
 from inr_runtime.frame import Frame
@@ -68,7 +68,7 @@ def open_reference(
     with _naming_the_crop():
         options = ReadOptions(crop=reference.crop, size=size if headerless else None)
         whole = open_media(reference.path, options)
-    first = index_of(reference.start, whole.info) if reference.start else 0
+    first = timeline_of(whole.info).index_of(reference.start) if reference.start else 0
     count = whole.info.frame_count - first
     if count < frames.stop or not (bounded or count == info.frame_count):
         raise InputError(_mismatch(reference, decoder, count, frames))

@@ -26,7 +26,8 @@ class Selection:
 
     def of(self, info: VideoInfo) -> range:
         """The chosen frames of a video, at least one; raises `UsageError` where there is none."""
-        first = index_of(self.start, info) if self.start else 0
+        timeline = timeline_of(info)
+        first = timeline.index_of(self.start) if self.start else 0
         if first >= info.frame_count:
             raise UsageError(
                 f"--start {self.start} is beyond the end; the video has {info.frame_count} frames, "
@@ -34,7 +35,7 @@ class Selection:
             )
         stops = [info.frame_count]
         if self.end:
-            stops.append(index_of(self.end, info))
+            stops.append(timeline.index_of(self.end))
         if self.length:
             stops.append(_after(first, self.length, info))
         if self.frames:
@@ -42,13 +43,6 @@ class Selection:
         if min(stops) <= first:
             raise UsageError(f"no frame lies between --start {self.start or '0s'} and --end {self.end or self.length}")
         return range(first, min(stops))
-
-
-def index_of(position: Position, info: VideoInfo) -> int:
-    """The first frame at or after `position`; the frame count or more where there is none."""
-    if position.unit == "s":
-        return _timeline(info).index_at(position.value)
-    return int(position.value if position.unit == "f" else position.value * info.frame_count / 100)
 
 
 def part_of(info: VideoInfo, frames: range) -> VideoInfo:
@@ -61,9 +55,10 @@ def part_of(info: VideoInfo, frames: range) -> VideoInfo:
 
 def _after(first: int, length: Position, info: VideoInfo) -> int:
     if length.unit == "s":
-        return _timeline(info).index_at(info.time_of(first) + length.value)
-    return first + index_of(length, info)
+        return timeline_of(info).index_at(info.time_of(first) + length.value)
+    return first + timeline_of(info).index_of(length)
 
 
-def _timeline(info: VideoInfo) -> Timeline:
+def timeline_of(info: VideoInfo) -> Timeline:
+    """When the frames of a video are shown."""
     return Timeline(info.frame_count, info.fps, info.pts, info.time_base)

@@ -22,7 +22,9 @@ from inr_export import export, export_onnx
 from inr_export.pipeline import decode_with_torch
 from inr_runtime import open_video
 from inr_runtime.errors import InputError, PromiseError, UsageError
+from inr_runtime.format import NvbReader
 from inr_runtime.metrics import psnr
+from inr_runtime.segment import make_thumbnail
 from inr_train import Checkpoint, Clip, fit
 from inr_train.models import NeRV
 
@@ -154,6 +156,15 @@ def test_nan_weights_are_refused_before_anything_is_written(trained: Checkpoint,
     with pytest.raises(InputError, match="NaN"):
         export(dataclasses.replace(trained, weights=broken), tmp_path / "v.nvb")
     assert not list(tmp_path.iterdir())
+
+
+def test_the_thumbnail_is_of_what_is_stored_however_few_its_bits(model_pt: Path, tmp_path: Path) -> None:
+    done = run("inr-export", model_pt, "--bits", "2", "-o", "a.nvb", folder=tmp_path)
+    assert done.returncode == 4, done.stderr
+    with NvbReader(tmp_path / "a.nvb") as reader, open_video(tmp_path / "a.nvb", target="cpu-fp32") as video:
+        segment = reader.segment(0)
+        shown = make_thumbnail(video[segment.thumbnail_frame]).astype(int)
+    assert np.abs(shown - segment.thumbnail).max() <= 1
 
 
 def test_command_export_prints_one_json_object_and_the_next_command(model_pt: Path, tmp_path: Path) -> None:

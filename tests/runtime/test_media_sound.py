@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from inr_runtime.errors import MediaError
+from inr_runtime.errors import MediaError, UsageError
+from inr_runtime.media import parse_position
 from inr_runtime.media.sound import read_sound
 
 
@@ -46,3 +47,13 @@ def test_a_sound_without_samples_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.wav").write_bytes((tmp_path / "a.wav").read_bytes()[:44])
     with pytest.raises(MediaError, match=r"a\.wav: "):
         read_sound(tmp_path / "a.wav")
+
+
+def test_a_part_begins_and_ends_at_the_nearest_sample(tmp_path: Path) -> None:
+    wanted = save(tmp_path / "a.wav", 1)
+    # 0.0011 s are 8.8 samples, and 0.0012 s, which no binary number is, 9.6.
+    for start, end, first, last in (("0.0011", "0.0012", 9, 10), ("7f", "50%", 7, 50), ("0.0099", "1", 79, 100)):
+        samples, _ = read_sound(tmp_path / "a.wav", parse_position(start), parse_position(end))
+        assert np.array_equal(samples * 32768, wanted[first:last])
+    with pytest.raises(UsageError, match="100 samples"):
+        read_sound(tmp_path / "a.wav", parse_position("1"))

@@ -17,12 +17,13 @@ from inr_export import export
 from inr_runtime import open_audio, open_video
 from inr_runtime.errors import UsageError
 from inr_runtime.int8plan import plan_int8
+from inr_runtime.sample import coordinates_of, encode_positions
 from inr_train import Checkpoint, Clip, fit
 from inr_train.bits import Bits
 from inr_train.evaluate import frame_of
 from inr_train.graph_runner import run_graph
 from inr_train.heldout import score_heldout
-from inr_train.models import NeRF, NeRFConfig, Siren, SirenConfig, count_parameters, meta_model
+from inr_train.models import NeRF, NeRFConfig, Siren, SirenConfig, coordinate, count_parameters, meta_model
 from inr_train.models.base import time_tensor
 from inr_train.presets import PRESETS
 from inr_train.quantization import QuantizedModel
@@ -100,6 +101,17 @@ def test_the_graph_of_a_tile_draws_what_training_sees(family: type[Siren] | type
         tile = run_graph(traced.graph, [torch.from_numpy(f) for f in feed], weights)[0]
     assert tile.shape == (3, rows, columns)
     torch.testing.assert_close(tile[:, : min(rows, height)], whole[:, :rows, :columns], atol=1e-4, rtol=1e-4)
+
+
+def test_a_long_axis_is_encoded_step_by_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = NeRF(NeRFConfig(1, 300, 1, **SMALL).for_sound(2))
+    places = torch.tensor([0, 7, 299])
+    (of_table,) = model.sample(places)
+    monkeypatch.setattr(coordinate, "TABLE_PLACES", 299)
+    (of_step,) = NeRF(model.config).sample(places)
+    assert torch.equal(of_table, of_step)
+    wanted = encode_positions(coordinates_of(places.double().numpy(), 300), 2.0, 10)
+    np.testing.assert_allclose(of_step[0, :, 0].numpy(), wanted, rtol=0, atol=1e-7)
 
 
 def test_only_what_bears_it_runs_on_integers() -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import torch
-from pytorch_msssim import ms_ssim, ssim
+from pytorch_msssim import SSIM, ms_ssim, ssim
 from torch import Tensor
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -24,14 +25,21 @@ def l2(prediction: Tensor, target: Tensor) -> Tensor:
 
 def one_minus_ssim(prediction: Tensor, target: Tensor) -> Tensor:
     """1 - SSIM (11-tap Gaussian of sigma 1.5, valid windows, per RGB channel, then averaged)."""
-    value: Tensor = ssim(prediction, target, data_range=1.0)
+    value: Tensor = ssim(prediction, target, data_range=1.0, win=_window(11, prediction.device))
     return 1 - value
 
 
 def one_minus_ms_ssim(prediction: Tensor, target: Tensor) -> Tensor:
     """1 - MS-SSIM with windows of 5 taps (of sigma 1.5), five scales: as HiNeRV is trained, for sides above 64."""
-    value: Tensor = ms_ssim(prediction, target, data_range=1.0, win_size=5)
+    value: Tensor = ms_ssim(prediction, target, data_range=1.0, win=_window(5, prediction.device))
     return 1 - value
+
+
+@lru_cache(maxsize=8)
+def _window(taps: int, device: torch.device) -> Tensor:
+    """A Gaussian of sigma 1.5 for three channels, on its device for good: a step that moved it there would wait."""
+    window: Tensor = SSIM(win_size=taps, win_sigma=1.5, channel=3).win
+    return window.to(device)
 
 
 def fft_l1(prediction: Tensor, target: Tensor) -> Tensor:

@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import pairwise
 
+from inr_runtime.media.options import Position
+
 _COMMON = tuple(Fraction(n) for n in (24, 25, 30, 48, 50, 60, 100, 120))
 _COMMON_RATES = _COMMON + tuple(rate * Fraction(1000, 1001) for rate in _COMMON)
 DEFAULT_FPS = Fraction(25)
@@ -53,6 +55,12 @@ class Timeline:
         if self.pts is not None:
             return bisect_left(self.pts, seconds / float(self.time_base))
         return min(math.ceil(seconds * float(self.fps)), self.count)
+
+    def index_of(self, position: Position) -> int:
+        """Index of the first frame at or after `position`; `count` or more where there is none."""
+        if position.unit == "s":
+            return self.index_at(position.value)
+        return int(position.value if position.unit == "f" else position.value * self.count / 100)
 
     def part(self, first: int, last: int) -> Timeline:
         """The timeline of frames `first` to `last` (left out), from 0 again."""

@@ -15,7 +15,7 @@ from inr_runtime.info import VideoInfo
 from inr_runtime.media.clock import DEFAULT_FPS, Timeline
 from inr_runtime.media.convert import Converter
 from inr_runtime.media.geometry import Pixels
-from inr_runtime.media.options import Position, ReadOptions
+from inr_runtime.media.options import ReadOptions
 from inr_runtime.media.pattern import is_pattern, matching
 from inr_runtime.media.source import ContainerSource, Facts, ImageSource, Source, warn
 
@@ -168,8 +168,8 @@ def _raw(path: Path, options: ReadOptions) -> Source:
 def _selection(source: Source, options: ReadOptions) -> tuple[int, int]:
     """The first chosen frame and the first one after them; `UsageError` where nothing is left."""
     timeline = source.timeline
-    first = _index(options.start, timeline) if options.start else 0
-    last = min(_index(options.end, timeline), timeline.count) if options.end else timeline.count
+    first = timeline.index_of(options.start) if options.start else 0
+    last = min(timeline.index_of(options.end), timeline.count) if options.end else timeline.count
     if first >= timeline.count:
         raise UsageError(
             f"{source.path}: --start {options.start} is beyond the end; it has {timeline.count} frames, "
@@ -178,12 +178,6 @@ def _selection(source: Source, options: ReadOptions) -> tuple[int, int]:
     if last <= first:
         raise UsageError(f"{source.path}: nothing lies between --start {options.start or '0s'} and --end {options.end}")
     return first, min(last, first + options.frames) if options.frames else last
-
-
-def _index(position: Position, timeline: Timeline) -> int:
-    if position.unit == "s":
-        return timeline.index_at(position.value)
-    return int(position.value if position.unit == "f" else position.value * timeline.count / 100)
 
 
 def _warn_of_losses(path: Path, facts: Facts) -> None:

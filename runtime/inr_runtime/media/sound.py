@@ -5,6 +5,7 @@ from __future__ import annotations
 import wave
 from collections.abc import Iterator
 from contextlib import contextmanager
+from fractions import Fraction
 from itertools import chain
 from pathlib import Path
 from typing import Protocol
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from inr_runtime.errors import MediaError, UsageError
 from inr_runtime.files import check_output, writing
 from inr_runtime.info import AudioInfo
+from inr_runtime.media.clock import Timeline
 from inr_runtime.media.options import Position
 
 SOUND_SUFFIXES = {".aac", ".aif", ".aiff", ".flac", ".m4a", ".mp3", ".oga", ".ogg", ".opus", ".wav"}
@@ -55,19 +57,14 @@ def read_sound(path: str | Path, start: Position | None = None, end: Position | 
     if not parts or not sum(part.size for part in parts):
         raise MediaError(f"{path}: no sample could be decoded; the file is empty or damaged")
     samples = np.concatenate(parts, axis=1).astype(np.float32).reshape(-1, layout.nb_channels)
-    first, last = _index(start, rate, len(samples), 0), _index(end, rate, len(samples), len(samples))
+    timeline = Timeline(len(samples), Fraction(rate))
+    first = timeline.index_of(start) if start else 0
+    last = timeline.index_of(end) if end else len(samples)
     if first >= min(last, len(samples)):
         raise UsageError(
             f"{path}: nothing lies between --start {start or '0s'} and --end {end}; it has {len(samples)} samples"
         )
     return np.clip(np.nan_to_num(samples[first:last]), -1, 1), rate
-
-
-def _index(position: Position | None, rate: int, count: int, default: int) -> int:
-    if position is None:
-        return default
-    share = {"s": rate, "f": 1.0, "%": count / 100}[position.unit]
-    return int(position.value * share)
 
 
 class SoundWriter(Protocol):

@@ -18,18 +18,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from inr_runtime.graph import RESULTS
-from inr_runtime.sample import coordinates_of, encode_positions
 from inr_runtime.tiles import count_tiles
 from inr_train.models.base import Places, TimeInput, VideoModel, time_tensor
 
 PART = 1 << 14
 """Pixels that are computed at once outside of training."""
 CALIBRATION_PARTS = 16
+TABLE_PLACES = 1 << 16
+"""An axis of at most as many places is encoded once; of a longer one, a sound's, only what a step draws."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ class CoordinateNetwork(VideoModel):
         self.first = nn.ModuleDict({a: nn.Conv2d(n, c.hidden, 1, bias=a == "x") for a, n in inputs.items()})
         self.hidden = nn.ModuleList(nn.Conv2d(c.hidden, c.hidden, 1) for _ in range(c.depth - 1))
         self.head = nn.Conv2d(c.hidden, c.channels, 1)
-        self._tables: dict[torch.device, dict[str, Tensor]] = {}
+        self._tables: dict[tuple[str, torch.device], Tensor] = {}
         self._initialize(sum(inputs.values()))
         assert self.head.bias is not None
         nn.init.constant_(self.head.bias, 0.0 if c.result == "pcm_f32" else 0.5)
@@ -187,8 +187,7 @@ class CoordinateNetwork(VideoModel):
         index, moment = times if isinstance(times, tuple) else (times, None)
         index = index.to(device)
         places = {"x": index % c.width, "y": index // c.width % c.height, "t": index // (c.width * c.height)}
-        tables = self._tables_on(device)
-        inputs = {axis: tables[axis].index_select(1, places[axis])[None, :, None] for axis in c.axes}
+        inputs = {axis: self._encoded(axis, places[axis])[None, :, None] for axis in c.axes}
         if moment is not None and "t" in inputs:
             (time,) = (t for t in self.time_inputs if t.rule == "t")
             inputs["t"] = torch.from_numpy(time_tensor(time).sample(moment)).to(device)
@@ -237,14 +236,25 @@ class CoordinateNetwork(VideoModel):
         """The hidden layers."""
         return tuple(n for n in self.weights if n.startswith("hidden.") and n.endswith(".weight"))
 
-    def _tables_on(self, device: torch.device) -> dict[str, Tensor]:
-        """The encoding of every place of every axis, (C, n); as the player makes it."""
-        if device not in self._tables:
-            c: CoordinateConfig = self.config
-            places = {a: coordinates_of(np.arange(n, dtype=np.float64), n) for a, n in c.axes.items()}
-            encoded = {a: encode_positions(p, 2.0, c.levels_of(a)) for a, p in places.items()}
-            self._tables[device] = {a: torch.from_numpy(e).to(device) for a, e in encoded.items()}
-        return self._tables[device]
+    def _encoded(self, axis: str, places: Tensor) -> Tensor:
+        """The encoding of some places of an axis, int64 (N,): (C, N)."""
+        size, levels = self.config.axes[axis], self.config.levels_of(axis)
+        if size > TABLE_PLACES:
+            return _encode(places, size, levels)
+        key = (axis, places.device)
+        if key not in self._tables:
+            self._tables[key] = _encode(torch.arange(size, device=places.device), size, levels)
+        return self._tables[key].index_select(1, places)
+
+
+def _encode(places: Tensor, size: int, levels: int) -> Tensor:
+    """What `inr_runtime.sample.encode_positions` gives with base 2 for places of an axis, on their device."""
+    coordinates = (2 * places.double() + 1) / size - 1
+    if levels == 0:
+        return coordinates[None].float()
+    octaves = torch.arange(levels, dtype=torch.double, device=places.device)
+    angle = (math.pi * 2.0**octaves)[:, None] * coordinates
+    return torch.stack([torch.sin(angle), torch.cos(angle)], dim=1).flatten(0, 1).float()
 
 
 class Siren(CoordinateNetwork):
