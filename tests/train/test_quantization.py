@@ -17,11 +17,11 @@ from inr_runtime.tensors import quantize
 from inr_runtime.units import leaky_parameters
 from inr_train.bits import Bits
 from inr_train.imitation import imitate_quantize, leaky_steps
-from inr_train.models import NeRV
+from inr_train.models import Edge, NeRV
 from inr_train.presets import PRESETS
 from inr_train.quantization import QuantizedModel, quantize_weights
 from inr_train.ranges import measure_ranges
-from inr_train.trace import trace
+from inr_train.trace import trace, weight_axes
 
 
 @given(
@@ -53,6 +53,19 @@ def test_rounding_passes_gradients_through() -> None:
     weight = torch.randn(4, 9, requires_grad=True)
     imitate_quantize(weight, 4, 0).sum().backward()
     assert torch.allclose(weight.grad, torch.ones_like(weight))
+
+
+def test_rows_that_are_not_very_short_have_scales_of_their_own() -> None:
+    """What reads the finest grid of an Edge, 45 numbers a row, had two fifths of all errors of rounding."""
+    model = Edge(PRESETS["edge-10"].config(180, 320, 132))
+    traced = trace(model)
+    axes = dict(zip(traced.parameters, weight_axes(traced.graph), strict=True))
+    assert {name: axes[name] for name in ("enter.1.weight", "ups.0.weight", "head.weight", "head.bias")} == {
+        "enter.1.weight": 0,
+        "ups.0.weight": 0,
+        "head.weight": 0,
+        "head.bias": None,
+    }
 
 
 INT8_VARIANTS = [
