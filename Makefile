@@ -31,5 +31,5 @@ lint: venv  ## Style, types, import direction
 bench: venv  ## Run one benchmark: make bench BENCH=entropy_speed
 	$(BIN)/python -m tests.bench.$(BENCH)
 
-clean:  ## Remove what was built, not the models
-	rm -rf .venv build dist demo *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+clean:  ## Remove the environment and caches; models, demo/ and what benches keep in build/ stay
+	rm -rf .venv dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -160,14 +160,21 @@ def _keep_promise(report: ExportReport, max_loss_db: float, pruned: bool) -> Non
     for result in report.verified[:1]:
         if not result.loss_db <= max_loss_db:
             about = "about " if result.estimated else ""
-            way_out = "train with quantization (inr-train --quantize int8), export with --no-int8"
-            if pruned:
-                way_out = "prune less, or fine-tune longer after it (inr-train --from)"
             raise PromiseError(
                 f"{report.path} is {about}{result.loss_db:.2f} dB worse than the float model on {result.target}, more "
-                f"than --max-loss-db {max_loss_db:g}; {way_out}, or allow more",
+                f"than --max-loss-db {max_loss_db:g}; {_way_out(report, pruned)}, or allow more",
                 report,
             )
+
+
+def _way_out(report: ExportReport, pruned: bool) -> str:
+    if pruned:
+        return "prune less, or fine-tune longer after it (inr-train --from)"
+    if report.weight_bits < 8:
+        return f"give more --bits, or train for {report.weight_bits} (inr-train --bits {report.weight_bits})"
+    if report.precision:
+        return "train with quantization (inr-train --quantize int8), keep more in float (--int8-budget-db, --no-int8)"
+    return "train for integer weights (inr-train --quantize weights)"
 
 
 def _rounded(checkpoint: Checkpoint, traced: Trace, progress: Callable[[str, int, int], None] | None) -> VideoModel:

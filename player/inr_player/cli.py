@@ -37,13 +37,15 @@ def _position(flag: str, text: str) -> Callable[..., Any]:
 
 @click.command(name="inr-play", context_settings={"max_content_width": 110})
 @click.argument("file", required=False, metavar="FILE.nvb")
-@click.option("-o", "--output", metavar="FILE|-", help="Write frames: .mp4 .mkv .mov .webm .y4m .yuv .rgb %05d.png, -")
+@click.option(
+    "-o", "--output", metavar="FILE|-", help="Write .mp4 .mkv .mov .webm .y4m .yuv .rgb .png %05d.png .wav, -"
+)
 @click.option(
     "-f", "--format", type=click.Choice(["y4m", "raw", "png"]), help="Format of -o (default: by its name; - is y4m)."
 )
-@click.option("--pix-fmt", type=click.Choice(["yuv420p", "yuv444p", "rgb24"]), help="Pixels of -o (default: yuv420p).")
+@click.option("--pix-fmt", type=click.Choice(["yuv420p", "yuv444p", "rgb24"]), help="Pixels of -o (default: by name).")
 @click.option(
-    "--vo", type=click.Choice(["window", "null"]), default="window", show_default=True, help="Where to show it."
+    "--vo", type=click.Choice(["window", "null"]), default="window", show_default=True, help="null decodes to nowhere."
 )
 @_position("--start", "First frame: seconds, [[hh:]mm:]ss, 12% or 120f (default: 0f).")
 @_position("--end", "First frame left out (default: 100%).")

@@ -70,6 +70,8 @@ class Request:
             raise UsageError(f"{' and '.join(chosen)} are different things to do; give one at a time")
         if self.output == "-" and self.as_json:
             raise UsageError("-o - and --json both write to stdout; give -o a file name")
+        if self.output and self.vo == "null":
+            raise UsageError("--vo null decodes to nowhere and -o writes; give one of them")
         if self.interpolate and not self.fps:
             raise UsageError("--interpolate draws moments between frames; add the --fps to play at")
         if self.profile and self.backend not in ("auto", "cpu"):

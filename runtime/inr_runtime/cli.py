@@ -109,9 +109,13 @@ def common_options(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option("-y", "--overwrite", is_flag=True, help="Overwrite outputs that exist."),
         click.option("-q", "--quiet", is_flag=True, callback=_set_quiet, help="No words but errors."),
         click.option("-v", "--verbose", count=True, callback=_set_verbosity, expose_value=False, help="More words."),
-        click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout."),
+        click.option("--json", "as_json", is_flag=True, help="JSON on stdout."),
         click.option(
-            "--threads", type=click.IntRange(0, MAX_THREADS), default=0, show_default=True, help="CPU threads; 0 = all."
+            "--threads",
+            type=click.IntRange(0, MAX_THREADS),
+            default=0,
+            show_default=True,
+            help="CPU threads; 0 = all (in training all or one).",
         ),
         click.version_option(version("inr-video"), "--version"),
         click.help_option("-h", "--help"),

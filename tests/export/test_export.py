@@ -161,6 +161,7 @@ def test_nan_weights_are_refused_before_anything_is_written(trained: Checkpoint,
 def test_the_thumbnail_is_of_what_is_stored_however_few_its_bits(model_pt: Path, tmp_path: Path) -> None:
     done = run("inr-export", model_pt, "--bits", "2", "-o", "a.nvb", folder=tmp_path)
     assert done.returncode == 4, done.stderr
+    assert "more --bits, or train for 2 (inr-train --bits 2)" in done.stderr
     with NvbReader(tmp_path / "a.nvb") as reader, open_video(tmp_path / "a.nvb", target="cpu-fp32") as video:
         segment = reader.segment(0)
         shown = make_thumbnail(video[segment.thumbnail_frame]).astype(int)

@@ -65,6 +65,7 @@ def test_an_output_that_exists_is_kept(call: Call, tiny_nvb: Path, tmp_path: Pat
         (["-o", "out.avi"], "cannot tell the format"),
         (["--vo", "null", "--start", "yesterday"], "'--start': 'yesterday' is not a time"),
         (["--vo", "null", "--target", "gpu"], "'gpu' is not one of 'auto'"),
+        (["--vo", "null", "-o", "a.y4m"], "give one of them"),
         (["--vo", "null", "--start", "12f"], "beyond the end"),
         (["--sound"], "No such option"),
         (["--vo", "null", "--threads", "3000000000"], "'--threads': 3000000000 is not in the range"),

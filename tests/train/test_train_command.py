@@ -61,6 +61,19 @@ def test_the_recipe_can_be_changed_field_by_field(video: Path, tmp_path: Path, c
     assert recipe["grid_bits"] == json.loads(out)["grid_bits"] == [5, 6, 7, 8]
 
 
+def test_bits_that_were_measured_stay_with_the_network_and_the_bits_they_are_of(video: Path, call: Call) -> None:
+    """A recipe of --json has them: on another network it stopped, and with other --bits it kept those of the grids."""
+    code, out, _ = call("inr-train", video, "--preset", "edge-5", "--epochs", 1, "--threads", 1, "--json")
+    assert (code, len(json.loads(out)["recipe"]["grid_bits"])) == (0, 4)
+    Path("r.json").write_text(out)
+    again = ("--recipe", "r.json", "--json")
+    code, out, words = call("inr-train", video, "-o", "h.pt", "--preset", "hnerv-0.35m", *again)
+    assert (code, len(json.loads(out)["grid_bits"])) == (0, 1), words
+    assert "4 grids, the network 1" in words
+    code, out, words = call("inr-train", video, "-o", "s.pt", "--preset", "edge-5", *again, "--bits", 6)
+    assert (code, json.loads(out)["grid_bits"]) == (0, []), words
+
+
 def test_a_lower_learning_rate_is_lower_for_matrices_too(video: Path, tmp_path: Path, call: Call) -> None:
     """It was Adam's only, which moves next to nothing of an Edge: a run that diverged was told to try it."""
     code, out, words = call("inr-train", video, "--preset", "edge-5", "--lr", 0.005, "--epochs", 1, "--json")

@@ -35,7 +35,7 @@ from inr_train.options import (
     reading_options,
 )
 from inr_train.own import register_named
-from inr_train.presets import describe_presets, preset_named
+from inr_train.presets import default_preset, describe_presets, preset_named
 from inr_train.recipe import MAX_SPARSITY, QUANTIZE
 from inr_train.recipes import RECIPES
 from inr_train.runlog import Progress
@@ -61,13 +61,13 @@ TRAINING_DEFAULTS: dict[str, Any] = {
 @click.option("--model", "own", metavar="FILE.py:Class", help="A representation of your own; see docs/your-model.md.")
 @click.option("--check-model", is_flag=True, help="Run --model, or --preset, through the whole chain, and stop.")
 @click.option("--recipe", help=f"{', '.join(RECIPES)}, or a JSON file of inr-train --json (default: the preset's).")
-@click.option("--epochs", type=click.IntRange(1), help="Passes over the video (default: the preset's).")
+@click.option("--epochs", type=click.IntRange(1), help="Passes over the video (default: the recipe's).")
 @click.option("--time-budget", metavar="TIME", help="Train as long as this instead: 90s, 10m, 1h30m.")
 @click.option("--until-psnr", type=click.FloatRange(0, 100), help="End when this PSNR is reached, in dB.")
 @click.option("--candidates", type=click.IntRange(1, 100), help="Random beginnings that race; the best one goes on.")
-@click.option("-b", "--batch-size", type=click.IntRange(1), help="Frames per step (default: the preset's).")
-@click.option("--lr", type=float, help="Peak learning rate, Muon's in proportion (default: the preset's).")
-@click.option("--loss", type=click.Choice(list(LOSSES)), help="Loss (default: the preset's).")
+@click.option("-b", "--batch-size", type=click.IntRange(1), help="Frames per step (default: the recipe's).")
+@click.option("--lr", type=float, help="Peak learning rate, Muon's in proportion (default: the recipe's).")
+@click.option("--loss", type=click.Choice(list(LOSSES)), help="Loss (default: the recipe's).")
 @click.option("--alpha", type=float, help="Weight of the first term of a mixed loss.")
 @click.option(
     "--set",
@@ -76,9 +76,7 @@ TRAINING_DEFAULTS: dict[str, Any] = {
     metavar="KEY=VALUE",
     help="Change a field of the network's config, or with recipe.KEY=VALUE of the recipe.",
 )
-@click.option(
-    "--quantize", "--target", type=click.Choice(QUANTIZE), help="Train for this file (default: the recipe's)."
-)
+@click.option("--quantize", type=click.Choice(QUANTIZE), help="Train for this file (default: the recipe's).")
 @click.option(
     "--bits", type=click.IntRange(2, 8), help="Bits of the weights in the file (default: 8; float layers: measured)."
 )
@@ -300,4 +298,4 @@ def _list_presets(size: str | None, frames: int | None, as_json: bool) -> None:
         )
         table.add_row(row["preset"], row["family"], f"{row['parameters']:,}", *numbers)
     PipedConsole(width=100).print(table)
-    say(f"at {width}x{height}, {frames or 132} frames; auto takes the first that suits the frame size")
+    say(f"at {width}x{height}, {frames or 132} frames; auto is {default_preset(height, width).name}")

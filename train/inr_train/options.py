@@ -69,7 +69,7 @@ def changed_recipe(recipe: Recipe, given: dict[str, Any]) -> Recipe | None:
     options = ("batch_size", "lr", "loss", "alpha", "bits", "prune_power", "until_psnr", "candidates")
     changed = {_RECIPE_FIELDS.get(o, o): given[o] for o in options if given[o] is not None}
     if given["bits"] is not None:
-        changed["float_bits"] = given["bits"]
+        changed |= {"float_bits": given["bits"], "grid_bits": ()}
     if given["compile"]:
         changed["compiled"] = True
     if given["amp"] != "auto":

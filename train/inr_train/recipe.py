@@ -155,6 +155,10 @@ class Recipe:
         """Of the integers that a run ends with."""
         return Bits(self.weight_bits, self.bias_bits, self.float_bits, self.grid_bits)
 
+    def for_grids(self, count: int) -> Recipe:
+        """The same recipe, but for bits that were measured for a network with another number of grids."""
+        return self if len(self.grid_bits) in (0, count) else replace(self, float_bits=0, grid_bits=())
+
     @property
     def rounds(self) -> bool:
         """Whether a run ends with integer weights."""

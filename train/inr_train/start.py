@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -189,6 +190,11 @@ def start_run(
     begin = time.monotonic()
     run = Run.new(preset.family, config, recipe, seed, clip.digest, device, weights)
     _check_patch(run.model.patch_size, recipe.loss)
+    fitting = recipe.for_grids(len(run.model.grids))
+    if fitting.grid_bits != recipe.grid_bits:
+        found = f"bits for {len(recipe.grid_bits)} grids, the network {len(run.model.grids)}"
+        warnings.warn(f"the recipe has {found} of them: they are measured again", stacklevel=2)
+        recipe = fitting
     quantized = any(phase.quantize != "none" for phase in recipe.phases)
     traced = run.trace() if quantized else None  # what cannot be exported fails now, not after hours
     speed = measure_speed(run.model, frames, recipe, device, traced)
@@ -247,6 +253,7 @@ def check_resumed(
     began = run.report["race"][0]["seed"] if run.report.get("race") else run.seed
     if seed is not None and seed != began:
         differs.append(f"seed {began}")
+    recipe = recipe.for_grids(len(run.model.grids))
     open_ones = [name for name in LEFT_OPEN if not getattr(recipe, name)]
     settled = (*MEASURED, *open_ones, *(("epochs",) if epochs is not None or budget else ()))
     asked, now = recipe.to_dict(), run.recipe.to_dict()

@@ -1,4 +1,4 @@
-"""Speed and overhead of the entropy coder: `make bench BENCH=entropy_speed`."""
+"""Speed and overhead of the entropy coder: `python -m tests.bench.entropy_speed [--record]`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
+import sys
 from collections.abc import Callable
 from time import perf_counter
 from typing import Any, TypeVar
@@ -78,11 +79,12 @@ def measure(symbols: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measure three sizes, print the rows and write them."""
+    """Measure three sizes, print the rows and, with --record, write them into the repository."""
     rows = [measure(symbols) for symbols in (20_480, 204_800, 3_000_000)]
     for row in rows:
         print(row)
-    print(write_results("entropy_speed", PROTOCOL, rows))
+    if "--record" in sys.argv:
+        print(write_results("entropy_speed", PROTOCOL, rows))
 
 
 if __name__ == "__main__":

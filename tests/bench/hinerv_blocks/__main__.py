@@ -1,4 +1,4 @@
-"""Ways to compute the parts of a HiNeRV on a CPU: `make bench BENCH=hinerv_blocks`.
+"""Ways to compute the parts of a HiNeRV on a CPU: `python -m tests.bench.hinerv_blocks [--record]`.
 
 block:    depthwise 3x3 ─► norm over channels ─► 1x1 ─► GELU ─► 1x1 ─► + x     norms and layouts
 upscale:  bilinear x 2                                                          operators
@@ -12,6 +12,7 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import sys
 from collections.abc import Callable
 from time import perf_counter
 from typing import Any
@@ -166,12 +167,13 @@ def measure_network(preset: str, height: int, width: int) -> list[dict[str, Any]
 
 
 def main() -> None:
-    """Measure, print the rows and write them."""
+    """Measure, print the rows and, with --record, write them into the repository."""
     torch.set_num_threads(1)
     rows = [*measure_parts(136, 90, 160), *measure_parts(34, 180, 320), *measure_network("hinerv-bunny-xxs", 180, 320)]
     for row in rows:
         print(row)
-    print(write_results("hinerv_blocks", PROTOCOL.format(runs=RUNS), rows))
+    if "--record" in sys.argv:
+        print(write_results("hinerv_blocks", PROTOCOL.format(runs=RUNS), rows))
 
 
 if __name__ == "__main__":

@@ -5,9 +5,9 @@
     python -m tests.bench.paper_tables --row "NeRV-S 300" --video bigbuckbunny.mp4 --device cuda
     python -m tests.bench.paper_tables --table uvg --dataset uvg --root DIR
 
-With --dataset, every sequence in DIR (a video, or a folder of frames) is a run of its own. Work is done in slices of
---minutes and goes on where it stopped. The reduced protocol (24 frames at 160x90) shows
-directions on a CPU; only the full one, on the papers' own clips, is comparable with their numbers.
+With --dataset, every sequence in DIR (a video, a folder of frames, or a .yuv named as docs/tables.md says) is a run of
+its own. Work is done in slices of --minutes and goes on where it stopped. The reduced protocol (24 frames at 160x90)
+shows directions on a CPU; only the full one, on the papers' own clips, is comparable with their numbers.
 """
 
 from __future__ import annotations
@@ -46,7 +46,9 @@ REDUCED = ReadOptions(size=(160, 90), frames=24)
 @click.option("--video", type=click.Path(path_type=Path), help="The reference clip, for Bunny rows.")
 @click.option("--dataset", type=click.Choice(["uvg", "mcl"]), help="For rows of that dataset.")
 @click.option(
-    "--root", type=click.Path(path_type=Path), help="Folder with the dataset's sequences: videos, or folders of frames."
+    "--root",
+    type=click.Path(path_type=Path),
+    help="Folder with the dataset's sequences: videos, folders of frames, .yuv files.",
 )
 @click.option(
     "--epochs",
