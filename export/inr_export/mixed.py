@@ -14,15 +14,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from inr_export.stored import StoredModel
 from inr_runtime.int8plan import Int8Plan, Range, int8_mac_share, plan_int8, plan_without
 from inr_runtime.tensors import QuantTensor
 from inr_train.checkpoint import Checkpoint
-from inr_train.clip import Clip
+from inr_train.clip import Clip, spread
 from inr_train.evaluate import frame_of
-from inr_train.quantization import QuantizedModel
+from inr_train.models import VideoModel
 from inr_train.trace import Trace
 
 INT8_BUDGET_DB = 0.15
@@ -76,13 +76,14 @@ def mix_precision(
     clip: Clip | None = None,
     budget_db: float = INT8_BUDGET_DB,
     progress: Progress | None = None,
+    original: VideoModel | None = None,
 ) -> MixedPrecision:
     """Find the layers that must stay float for int8 activations to lose at most `budget_db`.
 
     ranges: of every edge that the full plan quantizes. measure: gives ranges of others. clip: what the model was fitted
-    to; without it the loss is estimated from the model's own frames.
+    to; without it the loss is estimated from the frames of `original`, the model before it was rounded or pruned.
     """
-    search = _Search(checkpoint, traced, weights, dict(ranges), clip, progress)
+    search = _Search(checkpoint, traced, weights, dict(ranges), clip, progress, original)
     plan = plan_int8(traced.graph)
     if not plan.ranged or math.isinf(budget_db):
         return MixedPrecision(ranges, int8_mac_share(traced.graph, plan), 0.0, 0.0, 0)
@@ -113,13 +114,13 @@ class _Search:
         ranges: dict[str, Range],
         clip: Clip | None,
         progress: Progress | None,
+        original: VideoModel | None,
     ) -> None:
         self.checkpoint, self.traced, self.ranges, self.clip = checkpoint, traced, ranges, clip
         self.model, self.weights = checkpoint.build(), tuple(weights)
         info = checkpoint.info
-        count = min(info.frame_count, max(LEAST_FRAMES, SEARCH_PIXELS // (info.width * info.height)))
-        self.frames = [(2 * i + 1) * info.frame_count // (2 * count) for i in range(count)]
-        self.exact: list[Tensor] = []
+        self.frames = spread(info.frame_count, max(LEAST_FRAMES, SEARCH_PIXELS // (info.width * info.height)))
+        self.original, self.targets = original or self.model, dict[int, Tensor]()
         self.progress, self.done, self.total = progress, 0, 0
 
     def expect(self, runs: int) -> None:
@@ -139,28 +140,30 @@ class _Search:
         return max(goal, min(exact - budget_db / 2, float(reference) - WHOLE_LOSS * budget_db))
 
     def quality(self, plan: Int8Plan | None) -> float:
-        """PSNR in dB of a plan; None is float activations, which are to be measured first."""
+        """PSNR in dB of a plan; None is float activations."""
         ranges = {edge: self.ranges[edge] for edge in plan.ranged} if plan else {}
         network = StoredModel(self.model, self.traced, self.checkpoint.bits, self.weights, ranges)
-        decibels, errors = [], []
-        for place, index in enumerate(self.frames):
-            frame = self._frame(network, index)
-            if plan is None:
-                self.exact.append(frame)
-            if self.clip is not None:
-                original = torch.from_numpy(self.clip.frames[index]).permute(2, 0, 1).float()
-                decibels.append(-10 * math.log10(max(_distance(frame, original), 1e-10)))
-            errors.append(_distance(frame, self.exact[place]))
+        errors = []
+        for index in self.frames:
+            errors.append(_distance(self._frame(network, index), self._target(index)))
             self.done += 1
             if self.progress:
                 self.progress("mixed precision, frame", self.done, max(self.total, self.done))
-        if decibels:
-            return float(np.mean(decibels))
+        if self.clip is not None:
+            return float(np.mean([-10 * math.log10(max(error, 1e-10)) for error in errors]))
         trained = self.checkpoint.report.get("psnr_db") or 40.0
         return float(-10 * math.log10(10 ** (-trained / 10) + float(np.mean(errors))))
 
+    def _target(self, index: int) -> Tensor:
+        """What a frame is compared with: (3, H, W), code values."""
+        if self.clip is not None:
+            return torch.from_numpy(self.clip.frames[index]).permute(2, 0, 1).float()
+        if index not in self.targets:
+            self.targets[index] = self._frame(self.original, index)
+        return self.targets[index]
+
     @torch.no_grad()
-    def _frame(self, network: QuantizedModel, index: int) -> Tensor:
+    def _frame(self, network: nn.Module, index: int) -> Tensor:
         info = self.checkpoint.info
         frame = frame_of(network, index, (info.height, info.width))[0]
         return torch.round(frame.clamp(0, 1) * 255)

@@ -106,7 +106,8 @@ def export(
     weights = quantize_weights(rounded, traced, checkpoint.bits)
     stored = StoredModel(network, traced, checkpoint.bits, weights)
     clip = reference if reference is not None or not (check or int8) else find_source(checkpoint.source)
-    precision = _precision(folded, stored, weights, clip, int8_budget_db, progress) if int8 else None
+    against = original.build() if original and original is not checkpoint else network
+    precision = _precision(folded, stored, weights, clip, int8_budget_db, progress, against) if int8 else None
     ranges = precision.ranges if precision else {}
     header, segment = _assemble(checkpoint, stored, weights, ranges)
     with replacing(path) as temporary:
@@ -115,7 +116,6 @@ def export(
         if check:
             targets = ("cpu-int8", "cpu-fp32") if ranges else ("cpu-fp32",)
             check_file = verify_sound if media_of(checkpoint) == "audio" else verify
-            against = original.build() if original and original is not checkpoint else network
             results = check_file(temporary, checkpoint, against, clip, targets, threads, progress)
         with NvbReader(temporary) as reader:
             bits_per_pixel = reader.bits_per_pixel
@@ -193,13 +193,14 @@ def _precision(
     clip: Clip | None,
     budget_db: float,
     progress: Callable[[str, int, int], None] | None,
+    original: VideoModel,
 ) -> MixedPrecision:
     """What runs on integers: with the trained ranges where they belong to this very graph, else with measured ones."""
     traced, measure = stored.trace, partial(_measured_ranges, stored, checkpoint.info.frame_count)
     trained = dict(checkpoint.ranges) if checkpoint.graph_digest == traced.graph.digest.hex() else {}
     untrained = [edge for edge in plan_int8(traced.graph).ranged if edge not in trained]
     ranges = {**trained, **measure(untrained)}
-    return mix_precision(checkpoint, traced, weights, ranges, measure, clip, budget_db, progress)
+    return mix_precision(checkpoint, traced, weights, ranges, measure, clip, budget_db, progress, original)
 
 
 def _measured_ranges(stored: StoredModel, count: int, edges: Sequence[str]) -> dict[str, Range]:

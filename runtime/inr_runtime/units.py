@@ -22,7 +22,8 @@ def activation_parameters(limits: Range, zero_based: bool = False) -> tuple[np.f
         raise GraphError(f"activation range {limits} is not finite")
     if zero_based:
         low = 0.0
-    scale = np.float32(max((high - low) / 255.0, 1e-30))
+    # What is always zero has no scale of its own; the bias of who reads it would not fit integers of a tiny one.
+    scale = np.float32(max((high - low) / 255.0, 1e-30) if high > low else 1 / 255)
     return scale, int(np.clip(np.rint(-low / float(scale)), 0, 255))
 
 

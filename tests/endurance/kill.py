@@ -40,7 +40,7 @@ SMALL = ["--preset", "nerv-xxs", "--size", "96x54", "--frames", "4", "--epochs",
 REPEATABLE = ["--threads", "1", "--amp", "off", "--save-every", "0", "--log", "log.jsonl"]
 MOMENTS = ("saving", "training", "starting")
 TIMES = {"seconds", "train_seconds", "evaluation_seconds"} | {
-    f"ms_per_{what}" for what in ("step", "quantized_step", "evaluation", "rounding")
+    f"ms_per_{what}" for what in ("step", "quantized_step", "evaluation", "rounding", "ranging")
 }
 
 

@@ -15,12 +15,14 @@ from commands import inr_play, run_text
 from inr_export import export
 from inr_export.mixed import MixedPrecision
 from inr_export.pipeline import decode_with_torch
+from inr_runtime import open_video
 from inr_runtime.errors import PromiseError
 from inr_runtime.info import VideoInfo
 from inr_runtime.metrics import psnr
 from inr_train import Checkpoint, Clip
 from inr_train.models import HNeRV, HNeRVConfig
 from inr_train.models import config_dict as fields_of
+from inr_train.pruning import compress
 
 INFO = VideoInfo(40, 24, 4)
 CONFIG = HNeRVConfig(24, 40, 4, strides=(2, 2, 2), channels=16, embedding=6, encoder_width=8)
@@ -98,6 +100,33 @@ def test_without_the_source_the_same_layers_are_found(spoiled: tuple[Checkpoint,
     precision = export(checkpoint, tmp_path / "v.nvb").precision
     assert precision is not None
     assert layers_of(precision) == AROUND
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+def test_without_the_source_integers_are_not_blamed_for_few_bits(bits: int, tmp_path: Path) -> None:
+    """The frames were compared with those of the rounded weights, as if these were as good as the model."""
+    checkpoint, clip = checkpoint_of(random_model())
+    rounded = compress(checkpoint, bits)
+    for reference in (clip, None):
+        report = export(rounded, tmp_path / "v.nvb", reference=reference, check=False, overwrite=True)
+        assert report.precision is not None
+        assert (report.precision.kept_float, report.precision.int8_mac_share > 0.9) == ((), True)
+
+
+def test_what_is_always_zero_costs_no_bias(tmp_path: Path) -> None:
+    """Its range is empty: in steps of 1e-30 the bias behind it was more than an integer holds, and gone."""
+    model = random_model()
+    with torch.no_grad():
+        model.blocks[1].weight.zero_()
+        model.blocks[1].bias.zero_()
+        model.head.bias.fill_(0.4)
+    checkpoint, clip = checkpoint_of(model)
+    report = export(checkpoint, tmp_path / "v.nvb", reference=clip, max_loss_db=99)
+    assert report.precision is not None
+    assert report.precision.int8_mac_share > 0.9
+    with open_video(tmp_path / "v.nvb", target="cpu-int8") as video:
+        expected = decode_with_torch(model, 1, (24, 40)).astype(int)
+        assert np.abs(video[1].astype(int) - expected).max() <= 2
 
 
 def test_the_command_prints_the_trade(spoiled: tuple[Checkpoint, Clip], tmp_path: Path) -> None:

@@ -11,25 +11,28 @@ from typing import Any
 
 import pytest
 import torch
+from runs import stop_when
 
+from inr_runtime.int8plan import Range
 from inr_train import Clip, fit
+from inr_train.budget import fit_into
 from inr_train.compensation import compensation_seconds
 from inr_train.evaluate import Quality
 from inr_train.models import build_model, config_dict
 from inr_train.presets import PRESETS
-from inr_train.quantization import QuantizedModel
+from inr_train.quantization import QuantizedModel, ranges_over
 from inr_train.recipe import Recipe, with_goal
 from inr_train.recipes import EDGE_RECIPE, NERV_RECIPE
 from inr_train.rounding import settling_seconds
 from inr_train.run import Run
 from inr_train.runlog import Progress
 from inr_train.speed import Speed, measure_speed
-from inr_train.start import last_path
+from inr_train.start import Estimate, last_path
 from inr_train.step import Learner
 from inr_train.trace import trace
 
 CPU = torch.device("cpu")
-STEP, QUANTIZED_STEP, EVALUATION, ROUNDING = 0.02, 0.05, 0.15, 0.4
+STEP, QUANTIZED_STEP, EVALUATION, ROUNDING, RANGING = 0.02, 0.05, 0.15, 0.4, 6.0
 """Seconds that they take on the machine of these tests."""
 
 
@@ -44,6 +47,7 @@ class Machine:
         monkeypatch.setattr(sys.modules["inr_train.step"], "train_step", self.train_step)
         monkeypatch.setattr(sys.modules["inr_train.phases"], "evaluate", self.evaluate)
         monkeypatch.setattr(sys.modules["inr_train.phases"], "compensate", self.compensate)
+        monkeypatch.setattr(sys.modules["inr_train.run"], "ranges_over", self.ranges_over)
         monkeypatch.setattr(sys.modules["inr_train.start"], "measure_speed", self.measure_speed)
 
     def work(self, seconds: float) -> None:
@@ -62,10 +66,14 @@ class Machine:
         self.work(ROUNDING)
         return {}
 
+    def ranges_over(self, *given: Any) -> dict[str, Range]:
+        self.work(RANGING)
+        return ranges_over(*given)
+
     def measure_speed(self, *_: object) -> Speed:
         self.measurements += 1
         steps = (1e3 * self.measured * s for s in (STEP, QUANTIZED_STEP))
-        return Speed("fp32", 1, *steps, 1e3 * EVALUATION, 1e3 * ROUNDING)
+        return Speed("fp32", 1, *steps, 1e3 * EVALUATION, 1e3 * ROUNDING, 1e3 * RANGING)
 
 
 def train(clip: Clip, recipe: Recipe, seconds: float, machine: Machine) -> list[tuple[float, Progress]]:
@@ -89,6 +97,38 @@ def test_the_eta_is_right_within_a_tenth_even_where_steps_were_measured_wrong(
     for share in (0.25, 0.5, 0.75):
         now, shown = next((now, p) for now, p in seen if now >= share * end)
         assert shown.eta_seconds == pytest.approx(end - now, rel=0.1), share
+
+
+def test_a_run_that_goes_on_announces_what_is_left_at_its_own_pace(
+    tiny_clip: Clip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was what had been foreseen less what had passed: nothing at all, where steps are slower than measured."""
+    machine, output = Machine(monkeypatch, measured=0.25), tmp_path / "m.pt"
+    recipe = dataclasses.replace(NERV_RECIPE, epochs=100)
+    with pytest.raises(KeyboardInterrupt):
+        fit(tiny_clip, "nerv-xxs", recipe=recipe, output=output, progress=stop_when(lambda p: p.share > 0.5))
+    announced: list[Estimate] = []
+    begin = machine.now
+    fit(tiny_clip, output=output, resume=True, announce=announced.append)
+    assert announced[0].seconds == pytest.approx(machine.now - begin, rel=0.1)
+
+
+def test_what_a_reached_quality_made_needless_is_in_no_eta_and_no_speed(
+    tiny_clip: Clip, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = Machine(monkeypatch)
+    recipe = dataclasses.replace(NERV_RECIPE, epochs=200, until_psnr=20.02)
+    seen = train(tiny_clip, recipe, 0.0, machine)
+    end, last = seen[-1]
+    now, shown = next((now, p) for now, p in seen if p.phase == "int8")
+    assert shown.eta_seconds == pytest.approx(end - now, rel=0.1)
+    assert last.done == last.total == len(seen) - 1  # the last is shown again when weights are rounded
+
+
+def test_a_picture_trains_as_long_as_it_is_told(tiny_clip: Clip, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pass over one frame is one step: a budget of hours is millions of passes, and ended at one."""
+    recipe = dataclasses.replace(EDGE_RECIPE, ms_per_step=0.01)
+    assert fit_into(recipe, 100.0, 1).total_cost(1) == pytest.approx(100_000, rel=0.01)
 
 
 def test_every_fit_of_the_length_is_on_the_disk_before_the_next_step(

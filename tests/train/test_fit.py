@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from runs import assert_half_the_rate_in_another_order, assert_same, stop_at, watched_steps
+from runs import assert_half_the_rate_in_another_order, assert_same, stop_at, stop_when, watched_steps
 
 from inr_runtime.errors import InputError, InrError, UsageError
 from inr_train import Checkpoint, Clip, fit, phases
 from inr_train.presets import PRESETS
+from inr_train.recipe import Phase
 from inr_train.runlog import Progress
 from inr_train.start import last_path
 
@@ -41,6 +42,27 @@ def test_a_fit_learns_and_keeps_its_word(tiny_clip: Clip, tmp_path: Path) -> Non
     assert_same(loaded, checkpoint)
     assert loaded.ranges
     assert not last_path(tmp_path / "m.pt").exists()
+
+
+def test_phases_come_in_any_order_that_ends_in_a_result(tiny_clip: Clip, tmp_path: Path) -> None:
+    """A branch behind an int8 phase came back to an optimizer without the ranges that it had left."""
+    shares = (("fit", 0.3, "none"), ("int8", 0.3, "int8"), ("reference", 0.4, "none"), ("again", 0.4, "int8"))
+    phases = tuple(Phase(name, share, kind, branch=name == "reference") for name, share, kind in shares)
+    recipe = dataclasses.replace(FAST, phases=phases)
+    whole = fit(tiny_clip, "nerv-xxs", recipe=recipe)
+    assert {row["phase"] for row in whole.report["curve"]} == {"fit", "int8", "reference", "again"}
+    stop = stop_when(lambda p: p.phase == "reference")
+    with pytest.raises(KeyboardInterrupt):
+        fit(tiny_clip, "nerv-xxs", recipe=recipe, output=tmp_path / "m.pt", progress=stop)
+    assert_same(whole, fit(tiny_clip, output=tmp_path / "m.pt", resume=True))
+
+
+def test_a_model_that_was_tuned_is_compared_with_its_better_self(tiny_clip: Clip) -> None:
+    """It was compared with the model it began from, and nothing that rounding lost was seen."""
+    poor = fit(tiny_clip, "nerv-xxs", recipe=dataclasses.replace(FAST, epochs=2))
+    tuned = fit(tiny_clip, origin=poor, epochs=60)
+    floats = [row["psnr_db"] for row in tuned.report["curve"] if row["phase"] == "fine-tune"]
+    assert tuned.report["psnr_float_db"] == max(floats) > poor.report["psnr_float_db"]
 
 
 def test_the_same_seed_gives_the_same_weights(tiny_clip: Clip) -> None:

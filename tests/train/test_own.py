@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from builders import write_video
 from commands import inr_play, run_text
+from torch import nn
+from torch.nn import functional as F
 
+from inr_runtime.errors import GraphError
 from inr_train import Clip
 from inr_train.conformance import check_model
+from inr_train.models import VideoModel
+from inr_train.models.base import TimeInput, time_tensor
 from inr_train.presets import PRESETS
+from inr_train.trace import trace, weight_axes
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "your-model.md").read_text(encoding="utf-8")
 (EXAMPLE,) = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)
@@ -73,3 +81,56 @@ def test_what_does_not_conform_is_named(change: tuple[str, str], reason: str, tm
     assert done.returncode in (1, 2)
     assert reason in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@dataclass(frozen=True)
+class _Size:
+    height: int = 8
+    width: int = 8
+    frames: int = 4
+
+
+class _Tied(VideoModel):
+    """Reads one kernel forth and back, and its time as an axis."""
+
+    name, config_type = "tied", _Size
+    factor = 8.0
+
+    def __init__(self, config: _Size) -> None:
+        super().__init__(config)
+        self.first = nn.Conv2d(8, 64, 1)
+        self.tied = nn.Parameter(torch.randn(64, 64, 1, 1))
+        self.head = nn.Conv2d(64, 3, 1)
+
+    @property
+    def time_inputs(self) -> tuple[TimeInput, ...]:
+        return (TimeInput("t", 4, base=2.0, levels=4),)
+
+    def decode(self, *inputs: torch.Tensor) -> torch.Tensor:
+        x = F.interpolate(self.first(inputs[0]), scale_factor=self.factor)
+        return self.head(F.conv_transpose2d(F.conv2d(x, self.tied), self.tied))
+
+
+def test_a_kernel_that_is_read_forth_and_back_has_one_scale() -> None:
+    """Scales along the axis of one reader are along the inputs of the other, which no int8 engine takes."""
+    traced = trace(_Tied(_Size()))
+    axes = dict(zip(traced.parameters, weight_axes(traced.graph), strict=True))
+    assert (axes["tied"], axes["head.weight"]) == (None, 0)
+
+
+def test_time_as_an_axis_is_what_the_player_gives() -> None:
+    """Networks that draw frames were trained with another encoding of it."""
+    model = _Tied(_Size())
+    (time_input,) = model.time_inputs
+    for moment in (0.0, 1.5, 3.0):
+        assert np.array_equal(model.sample([moment])[0].numpy(), time_tensor(time_input).sample(moment))
+
+
+def test_a_factor_that_gives_no_whole_size_is_refused() -> None:
+    """PyTorch then draws by the factor, and engines by the size."""
+
+    class Uneven(_Tied):
+        factor = 8.3
+
+    with pytest.raises(GraphError, match="give size="):
+        trace(Uneven(_Size()))

@@ -149,7 +149,7 @@ def test_fine_tuning_starts_from_a_model_and_keeps_its_zeros(float_model: Checkp
     tuned = fit(tiny_clip, origin=pruned, epochs=4, quantize="weights")
     before, after = zeros(pruned), zeros(tuned)
     assert all((before[n] <= after[n]).all() for n in network().prunable if n in before)
-    assert tuned.report["psnr_float_db"] == float_model.report["psnr_db"]
+    assert tuned.report["psnr_float_db"] >= float_model.report["psnr_db"]
     assert tuned.report["psnr_db"] > fit(tiny_clip, "nerv-xxs", epochs=4, quantize="weights").report["psnr_db"]
     with pytest.raises(UsageError, match="6 frames of 40x24"):
         fit(dataclasses.replace(tiny_clip, frames=tiny_clip.frames[:3]), origin=float_model)
@@ -165,7 +165,7 @@ def test_fewer_bits_without_training_lose_more_and_weigh_less(
         for b in (8, 2)
     ]
     assert reports[1].bytes < 0.5 * reports[0].bytes
-    assert reports[1].verified[0].loss_db > reports[0].verified[0].loss_db + 0.1
+    assert reports[1].verified[0].loss_db > reports[0].verified[0].loss_db + 0.05
     assert compress(float_model, None, 0.0) is float_model
     with pytest.raises(UsageError, match="2 to 8"):
         compress(float_model, 9)
@@ -233,6 +233,17 @@ def test_bad_requests_are_one_clear_line(
     assert done.returncode in (2, 3)
     assert reason in done.stderr
     assert not (tmp_path / "m.pt").exists()
+
+
+def test_rounding_alone_prunes_nothing(float_model: Checkpoint) -> None:
+    """Its zeros were taken for pruned weights, and who gave too few bits was told to prune less."""
+    assert "sparsity" not in compress(dataclasses.replace(float_model, report={}), bits=2).report
+    assert compress(float_model, bits=2, sparsity=0.5).report["sparsity"] == pytest.approx(0.5, abs=0.01)
+
+
+def test_a_network_without_weights_to_prune_says_so_before_it_trains(tiny_clip: Clip) -> None:
+    with pytest.raises(UsageError, match="no weight of this siren may be pruned"):
+        fit(tiny_clip, "siren-xs", epochs=1, config={"depth": 1}, sparsity=0.5)
 
 
 def test_a_recipe_refuses_to_prune_everything() -> None:

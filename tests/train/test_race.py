@@ -10,6 +10,7 @@ from runs import assert_same, stop_when
 
 from inr_train import Clip, fit
 from inr_train.presets import PRESETS
+from inr_train.recipe import Phase, Recipe
 from inr_train.run import Run
 from inr_train.runlog import Progress
 
@@ -41,6 +42,21 @@ def test_a_race_goes_on_from_the_step_it_was_stopped_at(
     assert len(steps) == len(uninterrupted)
     assert resumed.report["race"] == whole.report["race"]
     assert_same(whole, resumed)
+
+
+def test_a_race_is_repeated_by_the_seed_it_began_with(tiny_clip: Clip) -> None:
+    """The seed that was told was the winner's, with which another race was held."""
+    first = fit(tiny_clip, "nerv-xxs", recipe=RECIPE, seed=3)
+    assert first.seed == 3
+    again = fit(tiny_clip, "nerv-xxs", recipe=Recipe.from_dict(first.recipe), seed=first.seed)
+    assert again.report["race"] == first.report["race"]
+    assert_same(first, again)
+
+
+def test_candidates_do_not_race_in_a_branch() -> None:
+    phases = (Phase("reference", 0.5, branch=True), Phase("fit", 1.0))
+    with pytest.raises(ValueError, match="no branch"):
+        dataclasses.replace(RECIPE, phases=phases)
 
 
 def test_a_beginning_whose_evaluation_is_not_a_number_does_not_win(

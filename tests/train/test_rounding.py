@@ -109,6 +109,13 @@ def smooth(tiny_clip: Clip) -> Clip:
     return replace(tiny_clip, frames=tiny_clip.frames[:1], info=replace(tiny_clip.info, frame_count=1))
 
 
+def test_bits_are_measured_where_the_model_to_start_from_knows_no_quality(smooth: Clip) -> None:
+    """It was no number, and taken for one: nothing was measured."""
+    origin = fit(smooth, "siren-xs", recipe=replace(RECIPE, epochs=2), config={"hidden": 32, "depth": 3})
+    unknown = replace(origin, report={**origin.report, "psnr_float_db": None})
+    assert fit(smooth, origin=unknown, epochs=2).report["float_bits_trade"]
+
+
 def test_a_fine_picture_loses_little_in_its_file(smooth: Clip, tmp_path: Path) -> None:
     checkpoint = fit(smooth, "siren-xs", recipe=RECIPE, config={"hidden": 32, "depth": 3})
     assert checkpoint.report["psnr_float_db"] > 41

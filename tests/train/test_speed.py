@@ -62,7 +62,7 @@ def test_a_number_of_threads_that_was_found_is_kept_on_resume(
         raise AssertionError("measured again")
 
     recipe, output, used = dataclasses.replace(MUON, threads=0, epochs=2), tmp_path / "m.pt", set[int]()
-    monkeypatch.setattr("inr_train.start.measure_speed", lambda *_: Speed("fp32", 2, 1.0, 1.0, 0.1, 0.1))
+    monkeypatch.setattr("inr_train.start.measure_speed", lambda *_: Speed("fp32", 2, 1.0, 1.0, 0.1, 0.1, 0.0))
     with pytest.raises(KeyboardInterrupt):
         fit(tiny_clip, "nerv-xxs", recipe=recipe, output=output, progress=stop_at(1))
     monkeypatch.setattr("inr_train.start.measure_speed", never)

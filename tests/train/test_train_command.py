@@ -125,7 +125,7 @@ def test_the_recipe_of_a_run_that_was_short_of_time_compares_all_frames_again(
         (("VIDEO", "--preset", "edge-5", "--set", "frames=2"), 2, "--frames"),
         (("VIDEO", "--preset", "nerv-xxs", "--set", "encoding_base=0"), 2, "encoding"),
         (("VIDEO", "--preset", "hnerv-boost-1.5m", "--set", "encoding_base=100"), 2, "encoding"),
-        (("--list-presets", "--frames", "9999999"), 0, "auto takes"),
+        (("--list-presets", "--frames", "9999999"), 0, "auto is edge-10"),
         (("VIDEO", "--preset", "siren-xs", "--set", "channels=1"), 2, "channels is the clip's"),
         (
             ("VIDEO", "--from-weights", "w.pth", "--preset", "nerv-s", "--epochs", "3", "--lr", "1"),

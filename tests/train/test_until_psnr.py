@@ -28,6 +28,9 @@ def test_a_run_ends_when_its_quality_is_reached_and_still_becomes_a_file(tiny_cl
     assert all(r["psnr_db"] < 20 for r in first[:-1])
     assert curve[-1]["phase"] == "int8"
     assert len(seen) < recipe.steps(len(tiny_clip))
+    reached, steps = first[-1]["step"], recipe.steps(len(tiny_clip))
+    fitted = recipe.spans(len(tiny_clip))[0][1]
+    assert checkpoint.report["epochs"] == pytest.approx(200 * (steps - fitted + reached) / steps)
     assert checkpoint.ranges
     assert checkpoint.report["psnr_db"] > 19
 

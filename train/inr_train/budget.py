@@ -16,6 +16,9 @@ MOST_EVALUATING = 0.1
 FITTED_AGAIN = (0.1, 0.3, 0.6, 0.85)
 """Shares of the first phase after which the length of the run is fitted again, once each."""
 
+MOST_EPOCHS = 1e9 - 1
+"""What a recipe can have."""
+
 
 def fit_into(recipe: Recipe, seconds: float, items: int, frames: int = 1) -> Recipe:
     """The recipe with as many epochs as fit into a time; at least one step a phase.
@@ -23,9 +26,8 @@ def fit_into(recipe: Recipe, seconds: float, items: int, frames: int = 1) -> Rec
     Where evaluations of all `frames` would take much of it, they compare one of every few.
     """
     for every in (2**i for i in range(frames.bit_length())):
-        found = _longest(
-            replace(recipe, every=every, ms_per_evaluation=recipe.ms_per_evaluation / every), seconds, items
-        )
+        fewer = {name: getattr(recipe, name) / every for name in ("ms_per_evaluation", "ms_per_ranging")}
+        found = _longest(replace(recipe, every=every, **fewer), seconds, items)
         if found.evaluation_cost(items) <= MOST_EVALUATING * 1e3 * seconds:
             break
     return found
@@ -56,6 +58,7 @@ def left_ms(run: Run, items: int) -> float:
         begin, end = max(run.step, spans[phase][0]) if phase == run.phase else spans[phase][0], spans[phase][1]
         evaluations = end // interval - begin // interval + bool(end % interval) if begin < end else 0
         left += (end - begin) * recipe.cost(phase) + evaluations * recipe.ms_per_evaluation
+    left += (recipe.ranged(len(spans)) - _ranged(run)) * recipe.ms_per_ranging
     rounding = recipe.rounds and not run.rounded
     return left + rounding * (recipe.ms_per_rounding + recipe.ms_per_evaluation)
 
@@ -63,12 +66,13 @@ def left_ms(run: Run, items: int) -> float:
 def paced(run: Run, items: int) -> Recipe:
     """The recipe with the milliseconds that steps and evaluations have taken so far, on average.
 
-    Rounding runs the network as evaluations do: it is slower or faster than measured as they are.
+    Rounding and ranges run the network as evaluations do: they are slower or faster than measured as those are.
     """
     recipe, times = run.recipe, [row["evaluation_seconds"] for row in run.rows if "evaluation_seconds" in row]
     evaluating, foreseen = 1e3 * sum(times), len(times) * recipe.ms_per_evaluation
     slower = evaluating / foreseen if foreseen and evaluating else 1.0
-    stepping = 1e3 * run.elapsed - evaluating - run.rounded * slower * recipe.ms_per_rounding
+    others = run.rounded * recipe.ms_per_rounding + _ranged(run) * recipe.ms_per_ranging
+    stepping = 1e3 * run.elapsed - evaluating - slower * others
     foreseen = _stepping_ms(run, items)
     factor = stepping / foreseen if foreseen and stepping > 0 else 1.0
     return replace(
@@ -77,18 +81,25 @@ def paced(run: Run, items: int) -> Recipe:
         ms_per_quantized_step=factor * (recipe.ms_per_quantized_step or 1.0),
         ms_per_evaluation=slower * recipe.ms_per_evaluation,
         ms_per_rounding=slower * recipe.ms_per_rounding,
+        ms_per_ranging=slower * recipe.ms_per_ranging,
     )
+
+
+def _ranged(run: Run) -> int:
+    """How many phases have measured ranges so far."""
+    return run.recipe.ranged(run.phase) + bool(run.ranges)
 
 
 def _stepping_ms(run: Run, items: int) -> float:
     """What all steps so far should have taken, as measured."""
     recipe, spans = run.recipe, run.recipe.spans(items)
     lengths = [end - begin for begin, end in spans[: run.phase]] + [run.step - spans[run.phase][0]]
-    return sum(n * recipe.cost(i) for i, n in enumerate(lengths)) + run.raced * recipe.cost(0)
+    skipped = int(run.report.get("skipped_steps", 0))  # of phases without quantization, by `until_psnr`
+    return sum(n * recipe.cost(i) for i, n in enumerate(lengths)) + (run.raced - skipped) * recipe.cost(0)
 
 
 def _longest(recipe: Recipe, seconds: float, items: int) -> Recipe:
-    low, high = 0.0, 1e6
+    low, high = 0.0, MOST_EPOCHS
     for _ in range(60):
         middle = (low + high) / 2
         fits = replace(recipe, epochs=middle).total_cost(items) <= 1e3 * seconds

@@ -77,6 +77,12 @@ class Clip:
         return cls(frames[:count], reader.info, str(path), options or ReadOptions())
 
 
+def spread(frames: int, most: int) -> list[int]:
+    """The numbers of at most so many of `frames` frames, spread evenly."""
+    count = min(frames, most)
+    return [(2 * i + 1) * frames // (2 * count) for i in range(count)]
+
+
 def excerpt() -> Clip:
     """The embedded default: 48 frames of Big Buck Bunny, 320x180, 25 fps (see assets/CREDIT.md)."""
     if hashlib.sha256(EXCERPT.read_bytes()).hexdigest() != _EXCERPT_SHA256:

@@ -234,11 +234,12 @@ def report(checkpoint: Checkpoint) -> dict[str, Any]:
     facts = {name: checkpoint.report[name] for name in names}
     info = checkpoint.info
     size = {"width": info.width, "height": info.height, "frames": info.frame_count}
-    fixed = {"model": checkpoint.model, "epochs": checkpoint.recipe["epochs"], "seed": checkpoint.seed}
+    epochs = checkpoint.report.get("epochs", checkpoint.recipe["epochs"])
+    fixed = {"model": checkpoint.model, "epochs": epochs, "seed": checkpoint.seed}
     facts["evaluated_frames"] = checkpoint.report.get("evaluated_frames", info.frame_count)
     bits = {"weight_bits": checkpoint.bits.weights, "float_bits": checkpoint.bits.floats}
     rest = {**bits, "grid_bits": list(checkpoint.bits.grids), "recipe": dict(checkpoint.recipe)}
-    return {**facts, **size, **fixed, **rest, "heldout": checkpoint.report.get("heldout")}
+    return {**facts, **size, **fixed, **rest, **{name: checkpoint.report.get(name) for name in ("race", "heldout")}}
 
 
 def default_output(video: str) -> Path:

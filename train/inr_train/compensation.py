@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from inr_runtime.graph import Node
 from inr_train.bits import Bits
+from inr_train.clip import spread
 from inr_train.graph_runner import run_graph
 from inr_train.imitation import imitate_quantize, scale_of_code, slice_scale
 from inr_train.models import VideoModel
@@ -89,8 +90,7 @@ def compensation_seconds(model: VideoModel, trace: Trace, bits: Bits, frames: in
 
 
 def _places(model: VideoModel, frames: int) -> Sequence[Places]:
-    count = min(frames, FRAMES)
-    return model.calibration([(2 * i + 1) * frames // (2 * count) for i in range(count)])
+    return model.calibration(spread(frames, FRAMES))
 
 
 def _looks(

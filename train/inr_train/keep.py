@@ -32,10 +32,13 @@ def finished(run: Run, clip: Clip) -> Checkpoint:
     report = dict(run.report)
     ranges = {k: (v[0], v[1]) for k, v in report.pop("ranges", {}).items()}
     final, reference = report.pop("final"), report.pop("float", None)
+    items = run.model.count_items((len(clip), 3, clip.info.height, clip.info.width))
+    needless = report.pop("skipped_steps", 0) / run.recipe.steps(items)
     compressed = run.masks or run.recipe.rounds
     floats = final if not compressed else reference or {}
     report |= final
     report |= {"psnr_float_db": floats.get("psnr_db"), "psnr_float_8bit_db": floats.get("psnr_8bit_db")}
+    report |= {"epochs": run.recipe.epochs * (1 - needless)}
     report |= {"evaluated_frames": len(range(0, len(clip), run.recipe.every))}
     report |= {"sparsity": sparsity_of(run.model) if run.masks else 0.0}
     report |= {"train_seconds": run.elapsed, "device": str(run.device), "curve": run.rows}
@@ -53,7 +56,7 @@ def finished(run: Run, clip: Clip) -> Checkpoint:
         recipe=run.recipe.to_dict(),
         report=report,
         source=describe_source(clip),
-        seed=run.seed,
+        seed=report["race"][0]["seed"] if report.get("race") else run.seed,
         versions=versions(),
     )
 

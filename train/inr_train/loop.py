@@ -185,7 +185,9 @@ def _train(run: Run, frames: Tensor, saver: Saver, log: RunLog, progress: Callab
                     if not look(run, frames, log):
                         continue
                     run.elapsed = time.monotonic() - clock
-                    run.step = end if reached(run) else run.step
+                    if reached(run):
+                        run.report["skipped_steps"] = run.report.get("skipped_steps", 0) + end - run.step
+                        run.step = end
                 fitted = fit_again(run, count)
                 _, end = run.recipe.spans(count)[run.phase]
                 saver.save(run, due=fitted)
@@ -194,4 +196,6 @@ def _train(run: Run, frames: Tensor, saver: Saver, log: RunLog, progress: Callab
                 saver.save(run, due=run.recipe.rounds and not run.rounded)
                 round_weights(run, frames, log, clock)
                 watch(run)
+            elif run.recipe.phases[run.phase + 1].quantize == "int8":
+                saver.save(run, due=True)  # measuring ranges takes long
             end_phase(run, begin)

@@ -34,10 +34,12 @@ def begin_phase(run: Run, frames: Tensor) -> None:
     phase = run.recipe.phases[run.phase]
     if not phase.share and run.best:
         run.model.load_state_dict(run.best["weights"])
-        if not run.masks and (run.report.get("float") or {}).get("psnr_db") is None:
-            run.report["float"] = run.best["quality"]
+    if phase.quantize != "none":
+        _refer_to_best(run)
     if phase.branch:
         run.trunk = None
+        if run.ranges and phase.quantize != "int8":
+            run.enter_phase()  # who comes back finds an optimizer without ranges
         run.trunk = run.snapshot()
     if phase.sparsity:
         run.masks = prune(run.model, phase.sparsity, run.recipe.prune_power)
@@ -45,6 +47,18 @@ def begin_phase(run: Run, frames: Tensor) -> None:
         run.model.settle(frames)
     run.enter_phase(len(frames))
     run.good = run.snapshot()
+
+
+def _refer_to_best(run: Run) -> None:
+    """Let the best float model be what the loss is counted from, where it is better than what is known.
+
+    Weights that were pruned are no reference for themselves.
+    """
+    known, quality = (run.report.get("float") or {}).get("psnr_db"), run.best.get("quality", {})
+    if not quality or run.recipe.phases[run.best["phase"]].quantize != "none":
+        return
+    if quality["psnr_db"] > known if known is not None else not run.masks:
+        run.report["float"] = quality
 
 
 def end_phase(run: Run, begin: int) -> None:

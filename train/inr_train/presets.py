@@ -175,6 +175,6 @@ def describe_presets(height: int, width: int, frames: int) -> list[dict[str, Any
     return rows
 
 
-def estimate_bytes(parameters: int) -> int:
-    """Expected file size: trained 8-bit weights code to about 0.8 bytes each, plus 2 kB of graph and header."""
-    return round(parameters * 0.8) + 2000
+def estimate_bytes(parameters: int, bits: int = 8, sparsity: float = 0.0) -> int:
+    """Expected file size: trained weights code to about 0.8 of their bits, zeros to a third, plus 2 kB of the rest."""
+    return round(parameters * 0.8 * bits / 8 * (1 - 0.67 * sparsity)) + 2000

@@ -22,12 +22,20 @@ Masks = dict[str, Tensor]
 """By parameter name: bool, shape of the parameter, True where a weight is kept."""
 
 
+def check_prunable(model: VideoModel) -> None:
+    """Raise `UsageError` where a model has no weights that pruning may thin out."""
+    if not model.prunable:
+        raise UsageError(f"no weight of this {model.name} may be pruned; leave --prune out")
+
+
 @torch.no_grad()
 def prune(model: VideoModel, sparsity: float, power: float = 0.0) -> Masks:
     """Zero weights in place until the share `sparsity` of `model.prunable` is zero; returns which are kept.
 
-    sparsity: 0 to `MAX_SPARSITY`, of the whole, not of what is left. Weights that are zero already go first.
+    sparsity: 0 to `MAX_SPARSITY`, of the whole, not of what is left. Weights that are zero already go first. Raises
+    `UsageError` where nothing may be pruned.
     """
+    check_prunable(model)
     weights = {name: model.get_parameter(name) for name in model.prunable}
     scores = torch.cat([_scores(w, power).flatten() for w in weights.values()])
     count = round(sparsity * len(scores))
@@ -85,7 +93,7 @@ def compress(checkpoint: Checkpoint, bits: int | None = None, sparsity: float = 
     if sparsity:
         prune(model, sparsity, power)
     weights = {k: v.detach().clone() for k, v in model.state_dict().items()}
-    report = {**checkpoint.report, "sparsity": sparsity_of(model)}
+    report = {**checkpoint.report, **({"sparsity": sparsity_of(model)} if sparsity else {})}
     return replace(
         checkpoint,
         weights=weights,

@@ -1,6 +1,6 @@
 """A model as its file's integers will draw it, for training and evaluation; and those integers.
 
-Activation ranges start from those that lose least over all frames (`ranges.py`) and are then learned by gradient with
+Activation ranges start from those that lose least over some frames (`ranges.py`) and are then learned by gradient with
 the weights (as in LSQ+, Bhalgat et al. 2020). Training steps may compute products in bf16; evaluation, which decides
 what is kept, is float32.
 """
@@ -24,6 +24,9 @@ from inr_train.models import VideoModel
 from inr_train.models.base import Places, time_tensor
 from inr_train.ranges import measure_ranges
 from inr_train.trace import MIN_ROW, Trace, weight_axes
+
+RANGED_FRAMES = 32
+"""Moments whose activations say where ranges begin, at most, spread evenly."""
 
 
 def bits_by_weight(model: VideoModel, trace: Trace, bits: Bits) -> list[int]:
@@ -193,7 +196,7 @@ class QuantizedModel(nn.Module):
         low, high = torch.maximum(low, least), torch.minimum(high, most).clamp(min=0.0)
         low = low.clamp(max=0.0).masked_fill(self._from_zero, 0.0)
         scale = torch.where(self._numbers.isfinite(), whole_steps(high, self._numbers), (high - low) / 255.0)
-        scale = scale.clamp_min(1e-30).float()
+        scale = scale.masked_fill(scale <= 0, 1 / 255).clamp_min(1e-30).float()
         place = -low / scale
         zero = torch.clamp(Through.apply(place, torch.round(place)), 0, 255).float()
         return dict(zip(self.bounds, zip(scale.unbind(), zero.unbind(), strict=True), strict=True))

@@ -62,9 +62,9 @@ class Recipe:
     how many random beginnings race for being continued (`race.py`). compiled: what is drawn in steps without
     quantization goes through torch.compile (`compiled.py`). dtype: `bf16` (autocast), `fp16` (and its loss scaled)
     or `fp32`, "" to take the faster of the first and the last here; threads: 0 likewise. Both, and the milliseconds of
-    a step, of an evaluation and of rounding, are settled once before the first step; where a time budget is fitted
-    again, the milliseconds and the epochs become those of the run so far (`budget.py`). every: evaluations compare one
-    of so many frames; more than 1 only where a time budget is too short for all of them.
+    a step, of an evaluation, of rounding and of finding ranges, are settled once before the first step; where a time
+    budget is fitted again, they and the epochs become those of the run so far (`budget.py`). every: evaluations compare
+    one of so many frames; more than 1 only where a time budget is too short for all of them.
     """
 
     name: str
@@ -96,6 +96,7 @@ class Recipe:
     ms_per_quantized_step: float = 0.0
     ms_per_evaluation: float = 0.0
     ms_per_rounding: float = 0.0
+    ms_per_ranging: float = 0.0
     every: int = 1
 
     def __post_init__(self) -> None:
@@ -135,8 +136,9 @@ class Recipe:
             raise ValueError("evaluations compare one of at least one frame")
         if not 1 <= self.candidates <= 100:
             raise ValueError("1 to 100 candidates race")
-        if self.candidates > 1 and (self.phases[0].quantize != "none" or self.phases[0].sparsity):
-            raise ValueError("candidates race in a first phase without quantization and pruning")
+        first = self.phases[0]
+        if self.candidates > 1 and (first.quantize != "none" or first.sparsity or first.branch):
+            raise ValueError("candidates race in a first phase that is no branch, without quantization and pruning")
         if self.loss not in LOSSES:
             raise ValueError(f"unknown loss {self.loss!r}; known: {', '.join(LOSSES)}")
         if (
@@ -188,8 +190,12 @@ class Recipe:
         """Expected milliseconds of all phases, branches, evaluations, rounding and the race too."""
         lengths = [end - begin for begin, end in self.spans(frames)]
         raced = (self.candidates - 1) * self.race_steps(frames) * self.cost(0)
-        rounding = self.ms_per_rounding * self.rounds
-        return sum(n * self.cost(i) for i, n in enumerate(lengths)) + self.evaluation_cost(frames) + raced + rounding
+        others = self.ms_per_rounding * self.rounds + self.ms_per_ranging * self.ranged(len(self.phases))
+        return sum(n * self.cost(i) for i, n in enumerate(lengths)) + self.evaluation_cost(frames) + raced + others
+
+    def ranged(self, phases: int) -> int:
+        """How many of the first phases begin by measuring ranges."""
+        return sum(phase.quantize == "int8" for phase in self.phases[:phases])
 
     def evaluation_cost(self, frames: int) -> float:
         """Expected milliseconds of all evaluations, the one after rounding too."""
@@ -203,8 +209,10 @@ class Recipe:
 
     def interval(self, frames: int) -> int:
         """Steps between evaluations; every phase ends with one too."""
-        steps = self.steps(frames)
-        return max(1, steps // EVALUATIONS, round(EPOCHS_BETWEEN_EVALUATIONS * steps / self.epochs))
+        steps, wanted, between = self.steps(frames), EVALUATIONS, EPOCHS_BETWEEN_EVALUATIONS
+        if self.until_psnr:  # to end soon after it is reached
+            wanted, between = 4 * EVALUATIONS, 1
+        return max(1, steps // wanted, round(between * steps / self.epochs))
 
     def schedule(self, step: int, total: int) -> float:
         """Share of the peak learning rates: linear warm-up, then half a cosine or a line to zero."""

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from inr_train.bits import Bits
+from inr_train.clip import spread
 from inr_train.models import VideoModel
 from inr_train.quantization import QuantizedModel
 from inr_train.timing import warm_seconds
@@ -99,8 +100,7 @@ def _grid_bits(
 
 def _places(model: VideoModel, frames: int) -> list[Any]:
     """A few parts of what a network draws, spread evenly."""
-    times = sorted({(2 * i + 1) * frames // (2 * PLACES) for i in range(PLACES)})
-    places = list(model.calibration(times))
+    places = list(model.calibration(spread(frames, PLACES)))
     return [places[i * len(places) // PLACES] for i in range(PLACES)] if len(places) > PLACES else places
 
 

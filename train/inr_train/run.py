@@ -10,6 +10,7 @@ is not measured again.
 from __future__ import annotations
 
 import copy
+import os
 import signal
 import threading
 import time
@@ -26,12 +27,13 @@ from inr_runtime.cli import TERMINATED
 from inr_runtime.errors import InputError, InrError
 from inr_runtime.int8plan import Range
 from inr_train.checkpoint import VERSION, load_dict, save_dict
+from inr_train.clip import spread
 from inr_train.compiled import Decode, compiled_decode
 from inr_train.memory import ran_out
 from inr_train.models import VideoModel, build_model
 from inr_train.optimizers import Together, make_optimizer
 from inr_train.pruning import Masks
-from inr_train.quantization import QuantizedModel, ranges_over
+from inr_train.quantization import RANGED_FRAMES, QuantizedModel, ranges_over
 from inr_train.recipe import Recipe
 from inr_train.rounding import settle_bits
 from inr_train.trace import Trace, trace
@@ -198,7 +200,8 @@ class Run:
             if frame_count and not self.recipe.float_bits:
                 self._settle_bits(frame_count)
             if kind == "int8" and not ranges and frame_count:
-                ranges = ranges_over(self.model, self.trace(), self.recipe.bits, range(frame_count))
+                times = spread(frame_count, max(1, RANGED_FRAMES // self.recipe.every))
+                ranges = ranges_over(self.model, self.trace(), self.recipe.bits, times)
             wanted = ranges if kind == "int8" else None
             self.network = QuantizedModel(self.model, self.trace(), self.recipe.bits, wanted, phase.noise).to(
                 self.device
@@ -209,7 +212,9 @@ class Run:
 
     def _settle_bits(self, frame_count: int) -> None:
         """Measure how many bits the weights of float layers and the grids need, once in a run."""
-        quality = (self.report.get("float") or (self.rows[-1] if self.rows else {})).get("psnr_db")
+        quality = (self.report.get("float") or {}).get("psnr_db")
+        if quality is None and self.rows:
+            quality = self.rows[-1]["psnr_db"]
         bits, trade = settle_bits(self.model, self.trace(), self.recipe.bits, frame_count, quality)
         self.recipe = replace(self.recipe, float_bits=bits.floats, grid_bits=self.recipe.grid_bits or bits.grids)
         self.report["float_bits_trade"] = trade
@@ -256,6 +261,9 @@ def deferred_interrupts() -> Iterator[Callable[[], None]]:
     def remember(number: int, frame: object) -> None:
         if came and number == signal.SIGINT:
             raise KeyboardInterrupt
+        if not came and number == signal.SIGINT:
+            # By hand: a handler runs in the middle of anything, of what prints as well.
+            os.write(2, b"\nstopping after what is being computed; again to stop at once\n")
         came.append(number)
 
     def check() -> None:

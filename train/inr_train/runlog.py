@@ -19,8 +19,8 @@ from inr_train.run import Run
 class Progress:
     """Where a run stands.
 
-    done, total: steps, branches counted. share: of the expected time, what is over. psnr_db: of the last evaluation,
-    None before it. seconds: training time so far.
+    done, total: steps, branches counted, those that a reached PSNR made needless not. share: of the expected time, what
+    is over. psnr_db: of the last evaluation, None before it. seconds: training time so far.
     """
 
     done: int
@@ -48,11 +48,12 @@ class Progress:
         """The state of `run` on a clip of `frames` frames."""
         recipe, spans = run.recipe, run.recipe.spans(frames)
         lengths = [end - begin for begin, end in spans]
-        done = sum(lengths[: run.phase]) + run.step - spans[run.phase][0]
+        skipped = run.report.get("skipped_steps", 0)
+        done, total = sum(lengths[: run.phase]) + run.step - spans[run.phase][0] - skipped, sum(lengths) - skipped
         epoch = run.step * recipe.epochs / max(1, recipe.steps(frames))
         psnr = run.rows[-1]["psnr_db"] if run.rows else None
         name, share = recipe.phases[run.phase].name, run.elapsed / max(1e-9, run.elapsed + left_ms(run, frames) / 1e3)
-        return cls(done, sum(lengths), epoch, recipe.epochs, name, loss, psnr, run.elapsed, share)
+        return cls(done, total, epoch, recipe.epochs, name, loss, psnr, run.elapsed, share)
 
 
 class RunLog:

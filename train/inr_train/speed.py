@@ -10,13 +10,14 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from inr_train.clip import spread
 from inr_train.compensation import compensation_seconds
 from inr_train.compiled import Decode, compiled_decode, compiling
 from inr_train.evaluate import evaluate
 from inr_train.models import VideoModel
 from inr_train.optimizers import Together, make_optimizer
 from inr_train.pruning import Masks
-from inr_train.quantization import QuantizedModel, ranges_over
+from inr_train.quantization import RANGED_FRAMES, QuantizedModel, ranges_over
 from inr_train.recipe import Recipe
 from inr_train.rounding import settling_seconds
 from inr_train.step import train_step
@@ -33,7 +34,7 @@ class Speed:
 
     dtype: `bf16` (autocast) or `fp32`. threads: all, or 1 where other work keeps the cores busy (waiting for a
     thread that has no core is many times slower than having none). Milliseconds of a step, plain and imitating
-    integers (0 where no phase does), of evaluating the clip, and about of rounding weights.
+    integers (0 where no phase does), of evaluating the clip, and about of rounding weights and of measuring ranges.
     """
 
     dtype: str
@@ -42,6 +43,7 @@ class Speed:
     ms_per_quantized_step: float
     ms_per_evaluation: float
     ms_per_rounding: float
+    ms_per_ranging: float
 
 
 @dataclass
@@ -54,6 +56,7 @@ class _Trial:
     optimizer: Together
     masks: Masks = field(default_factory=dict)
     decode: Decode | None = None
+    ranging: float = 0.0
 
 
 def measure_speed(
@@ -84,23 +87,28 @@ def measure_speed(
             _milliseconds(plain, frames, dtype, threads)  # compiles
             chosen = _milliseconds(plain, frames, dtype, threads)
     torch.set_num_threads(threads)
-    frame, quantized = warm_seconds(lambda: evaluate(copied, frames[:1]), device), [0.0]
+    frame, quantized, ranging = warm_seconds(lambda: evaluate(copied, frames[:1]), device), [0.0], 0.0
     kinds = [phase.quantize for phase in recipe.phases if phase.quantize != "none" and phase.share]
     if traced is not None and kinds:
         trial = _imitation(copied, frames, recipe, traced, kinds[-1])
-        quantized = _milliseconds(trial, frames, dtype, threads)
+        quantized, ranging = _milliseconds(trial, frames, dtype, threads), trial.ranging
     steps, rounding = (statistics.median(chosen), statistics.median(quantized)), 0.0
     if traced is not None and recipe.rounds:
         goal = copied, traced, recipe.bits, len(frames)
         rounding = compensation_seconds(*goal) + (0.0 if recipe.float_bits else settling_seconds(*goal))
-    return Speed(dtype, threads, *steps, 1e3 * frame * len(frames), 1e3 * rounding)
+    return Speed(dtype, threads, *steps, 1e3 * frame * len(frames), 1e3 * rounding, 1e3 * ranging)
 
 
 def _imitation(copied: VideoModel, frames: Tensor, recipe: Recipe, traced: Trace, kind: str) -> _Trial:
     copied.settle(frames)
-    ranges = ranges_over(copied, traced, recipe.bits, range(min(2, len(frames)))) if kind == "int8" else None
+    ranges, ranging = None, 0.0
+    if kind == "int8":
+        few, begin = spread(len(frames), 2), time.perf_counter()
+        ranges = ranges_over(copied, traced, recipe.bits, few)
+        places = [len(copied.calibration(times)) for times in (spread(len(frames), RANGED_FRAMES), few)]
+        ranging = (time.perf_counter() - begin) * places[0] / places[1]
     network = QuantizedModel(copied, traced, recipe.bits, ranges).to(frames.device)
-    return _Trial(recipe, copied, network, make_optimizer(copied, network, recipe))
+    return _Trial(recipe, copied, network, make_optimizer(copied, network, recipe), ranging=ranging)
 
 
 def _milliseconds(trial: _Trial, frames: Tensor, dtype: str, threads: int) -> list[float]:

@@ -13,14 +13,14 @@ import torch
 from torch import Tensor
 
 from inr_runtime.errors import InputError, UsageError
-from inr_train.budget import fit_into
+from inr_train.budget import fit_into, left_ms
 from inr_train.checkpoint import Checkpoint
 from inr_train.clip import Clip
 from inr_train.compiled import check_compiler
 from inr_train.losses import POINTWISE, least_side
 from inr_train.models import MODELS, VideoModel, config_dict, config_value, count_parameters, meta_model
 from inr_train.presets import Preset, default_preset, estimate_bytes, preset_named
-from inr_train.pruning import masks_of
+from inr_train.pruning import check_prunable, masks_of
 from inr_train.recipe import Recipe, fine_tuning, with_goal
 from inr_train.run import Run
 from inr_train.sound import Sound
@@ -44,15 +44,16 @@ class Estimate:
         """From a run that has not taken its first step, or is about to go on."""
         recipe, parameters = run.recipe, int(run.report["parameters"])
         items = run.model.count_items(frames.shape)
-        seconds = recipe.total_cost(items) / 1e3 - run.elapsed
+        seconds = left_ms(run, items) / 1e3 if run.phase < len(recipe.phases) else 0.0
         pixels = frames.shape[0] * frames.shape[2] * frames.shape[3] // items
         # Weights, gradients and moments, those of a state that is good, of one that is saved, and of a branch's trunk;
         # activations: widths of the last stages.
         copies = 25 if any(phase.branch for phase in recipe.phases) else 13
         floats = copies * parameters + run.model.floats_per_pixel * pixels * recipe.batch_size
         memory = frames.numel() * frames.element_size() + 4 * floats
-        preset = str(run.report["preset"])
-        return cls(len(frames), preset, parameters, recipe.epochs, seconds, estimate_bytes(parameters), memory)
+        preset, pruned = str(run.report["preset"]), max(phase.sparsity for phase in recipe.phases)
+        file = estimate_bytes(parameters, recipe.weight_bits if recipe.rounds else 8, pruned)
+        return cls(len(frames), preset, parameters, recipe.epochs, seconds, file, memory)
 
 
 def choose_device(name: str) -> torch.device:
@@ -190,6 +191,8 @@ def start_run(
     begin = time.monotonic()
     run = Run.new(preset.family, config, recipe, seed, clip.digest, device, weights)
     _check_patch(run.model.patch_size, recipe.loss)
+    if any(phase.sparsity for phase in recipe.phases):
+        check_prunable(run.model)
     fitting = recipe.for_grids(len(run.model.grids))
     if fitting.grid_bits != recipe.grid_bits:
         found = f"bits for {len(recipe.grid_bits)} grids, the network {len(run.model.grids)}"
@@ -213,7 +216,7 @@ def start_run(
     return run
 
 
-MEASURED = ("every", *(f"ms_per_{what}" for what in ("step", "quantized_step", "evaluation", "rounding")))
+MEASURED = ("every", *(f"ms_per_{what}" for what in ("step", "quantized_step", "evaluation", "rounding", "ranging")))
 """Fields of a recipe that depend on how fast a run is found to be."""
 LEFT_OPEN = ("dtype", "threads", "float_bits", "grid_bits")
 """Fields of a recipe that are chosen where a run begins if they were left open."""

@@ -23,10 +23,11 @@ from torch.func import functional_call
 
 from inr_runtime.errors import GraphError, MissingExtraError, UsageError
 from inr_runtime.graph import OPSET, CanonicalGraph, Constant, Node, Port, renumber
+from inr_runtime.int8plan import plan_int8
 from inr_runtime.ops import OPS, Value
 from inr_train.models import VideoModel
 
-MIN_ROW = 32
+MIN_ROW, MIN_INTEGER_ROW = 128, 32
 """Numbers that share a scale, at least: one of its own costs a row some 7 bits, and makes each number finer by one."""
 
 
@@ -201,8 +202,11 @@ def _shape_of(name: str, graph: onnx.GraphProto) -> list[int]:
 
 
 def _resize_by_size(node: Node, constants: dict[str, Constant], graph: onnx.GraphProto) -> Node:
-    name = f"{node.output}/sizes"
-    constants[name] = np.array(_shape_of(node.output, graph), np.int64)
+    name, shape = f"{node.output}/sizes", _shape_of(node.output, graph)
+    scales = constants.get(node.inputs[2]) if len(node.inputs) > 2 else None
+    if scales is not None and scales.size and not np.array_equal(_shape_of(node.inputs[0], graph) * scales, shape):
+        raise GraphError("a scale_factor that gives no whole size draws by another scale than it says; give size=")
+    constants[name] = np.array(shape, np.int64)
     return Node(node.op, (node.inputs[0], "", "", name), node.output, node.attributes)
 
 
@@ -239,13 +243,17 @@ def _short_scale(node: Node, constants: dict[str, Constant]) -> Node:
 def weight_axes(graph: CanonicalGraph) -> tuple[int | None, ...]:
     """The axis of each weight's scales: its output channel, or None for vectors and short rows.
 
-    A short row costs more for its own scale than it gains, unless there are few rows.
+    A short row costs more for its own scale than it gains, unless there are few rows, or it is read as integers: those
+    have at most 8 bits, others as many as they need.
     """
-    transposed = {n.inputs[1] for n in graph.nodes if n.op == "ConvTranspose"}
+    kernels = {op: {n.inputs[1] for n in graph.nodes if n.op == op} for op in ("Conv", "ConvTranspose")}
+    integers = {graph.nodes[i].inputs[1] for i in plan_int8(graph).int8 if graph.nodes[i].op == "Conv"}
     axes: list[int | None] = []
     for port in graph.weights:
-        axis = 1 if port.name in transposed else 0
+        axis = 1 if port.name in kernels["ConvTranspose"] else 0
         rows = port.shape[axis] if port.shape else 1
-        worth_it = len(port.shape) > 1 and (math.prod(port.shape) // rows >= MIN_ROW or rows <= 16)
-        axes.append(axis if worth_it else None)
+        least = MIN_INTEGER_ROW if port.name in integers else MIN_ROW
+        worth_it = len(port.shape) > 1 and (math.prod(port.shape) // rows >= least or rows <= 16)
+        tied = axis and port.name in kernels["Conv"]  # along its input channels for one of its readers
+        axes.append(axis if worth_it and not tied else None)
     return tuple(axes)

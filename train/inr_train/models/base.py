@@ -219,6 +219,8 @@ def _blend(time_input: TimeInput, grid: Tensor, times: Sequence[float]) -> Tenso
 
 def _encode(time_input: TimeInput, times: Sequence[float]) -> Tensor:
     t = time_input
+    if t.rule != "encoding":
+        return torch.cat([torch.from_numpy(time_tensor(t).sample(float(time))) for time in times])
     return torch.cat([_encoding(float(time), t.offset, t.length, t.base, t.levels) for time in times])
 
 
