@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -49,8 +50,17 @@ def frame_of(network: nn.Module, index: float, size: tuple[int, int], target: Te
 
     size: height and width. target: (1, C, H, W), what it should be, which an encoder may look at.
     """
-    parts = [network(places, target).float() for places in network.parts(index)]  # type: ignore[operator]
-    frame = parts[0] if len(parts) == 1 else torch.cat(parts, dim=3)
+    parts = network.parts(index)  # type: ignore[operator]
+    frame: Tensor = network(parts[0], target).float()
+    if len(parts) > 1:
+        # In place: small results that stay between large activations keep the memory of these from being used again.
+        first, rows = frame, frame.shape[2]
+        frame, done = first.new_empty(*first.shape[:3], math.prod(size) // rows), first.shape[3]
+        frame[..., :done] = first
+        for places in parts[1:]:
+            part = network(places, target)
+            frame[..., done : done + part.shape[3]] = part
+            done += part.shape[3]
     return frame.reshape(1, -1, *size)
 
 
