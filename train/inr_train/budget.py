@@ -8,16 +8,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from inr_train.recipe import Recipe
+from inr_train.recipe import TOO_MANY_EPOCHS, Recipe
 from inr_train.run import Run
 
 MOST_EVALUATING = 0.1
 """Of a time budget: the share that evaluations may take."""
 FITTED_AGAIN = (0.1, 0.3, 0.6, 0.85)
 """Shares of the first phase after which the length of the run is fitted again, once each."""
-
-MOST_EPOCHS = 1e9 - 1
-"""What a recipe can have."""
 
 
 def fit_into(recipe: Recipe, seconds: float, items: int, frames: int = 1) -> Recipe:
@@ -99,7 +96,7 @@ def _stepping_ms(run: Run, items: int) -> float:
 
 
 def _longest(recipe: Recipe, seconds: float, items: int) -> Recipe:
-    low, high = 0.0, MOST_EPOCHS
+    low, high = 0.0, TOO_MANY_EPOCHS - 1
     for _ in range(60):
         middle = (low + high) / 2
         fits = replace(recipe, epochs=middle).total_cost(items) <= 1e3 * seconds

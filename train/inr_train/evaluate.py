@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 
 @dataclass(frozen=True)
@@ -50,14 +51,12 @@ def frame_of(network: nn.Module, index: float, size: tuple[int, int], target: Te
 
     size: height and width. target: (1, C, H, W), what it should be, which an encoder may look at.
     """
-    parts = network.parts(index)  # type: ignore[operator]
-    frame: Tensor = network(parts[0], target).float()
-    if len(parts) > 1:
-        # In place: small results that stay between large activations keep the memory of these from being used again.
-        first, rows = frame, frame.shape[2]
-        frame, done = first.new_empty(*first.shape[:3], math.prod(size) // rows), first.shape[3]
-        frame[..., :done] = first
-        for places in parts[1:]:
+    first, *others = network.parts(index)  # type: ignore[operator]
+    frame: Tensor = network(first, target).float()
+    if others:
+        # Into one place: small results between large activations keep the memory of these from being used again.
+        done, frame = frame.shape[3], F.pad(frame, (0, math.prod(size) // frame.shape[2] - frame.shape[3]))
+        for places in others:
             part = network(places, target)
             frame[..., done : done + part.shape[3]] = part
             done += part.shape[3]

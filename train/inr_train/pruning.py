@@ -89,11 +89,11 @@ def compress(checkpoint: Checkpoint, bits: int | None = None, sparsity: float = 
         raise UsageError(f"sparsity lies in 0 to {MAX_SPARSITY}, weight bits in 2 to 8")
     if bits in (None, checkpoint.weight_bits) and not sparsity:
         return checkpoint
-    model = checkpoint.build()
+    model, report = checkpoint.build(), dict(checkpoint.report)
     if sparsity:
         prune(model, sparsity, power)
+        report["sparsity"] = sparsity_of(model)
     weights = {k: v.detach().clone() for k, v in model.state_dict().items()}
-    report = {**checkpoint.report, **({"sparsity": sparsity_of(model)} if sparsity else {})}
     return replace(
         checkpoint,
         weights=weights,

@@ -23,7 +23,7 @@ from inr_train.imitation import Steps, Through, imitate_quantize, leaky_steps, w
 from inr_train.models import VideoModel
 from inr_train.models.base import Places, time_tensor
 from inr_train.ranges import measure_ranges
-from inr_train.trace import MIN_ROW, Trace, weight_axes
+from inr_train.trace import MIN_ROW, Trace, integer_kernels, weight_axes
 
 RANGED_FRAMES = 32
 """Moments whose activations say where ranges begin, at most, spread evenly."""
@@ -31,9 +31,8 @@ RANGED_FRAMES = 32
 
 def bits_by_weight(model: VideoModel, trace: Trace, bits: Bits) -> list[int]:
     """Bits of each weight of the graph. Files may keep more layers in float: their weights still have those of int8."""
-    graph, plan, precise = trace.graph, plan_int8(trace.graph), set(model.precise)
-    kernels = {graph.nodes[i].inputs[1] for i in plan.int8 if graph.nodes[i].op == "Conv"}
-    names = [port.name for port in graph.weights]
+    kernels, precise = integer_kernels(trace.graph), set(model.precise)
+    names = [port.name for port in trace.graph.weights]
     pairs = zip(names, trace.parameters, strict=True)
     return [bits.weights if n in kernels else bits.biases if p in precise else bits.floats for n, p in pairs]
 

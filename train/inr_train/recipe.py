@@ -12,7 +12,7 @@ from inr_train.bits import Bits
 from inr_train.losses import LOSSES
 
 QUANTIZE = ("none", "weights", "int8")
-MAX_SPARSITY = 0.99
+MAX_SPARSITY, TOO_MANY_EPOCHS = 0.99, 1e9
 OPTIMIZERS = ("adam", "muon")
 DECAYS = ("cosine", "linear")
 EVALUATIONS, EPOCHS_BETWEEN_EVALUATIONS = 10, 5
@@ -142,7 +142,7 @@ class Recipe:
         if self.loss not in LOSSES:
             raise ValueError(f"unknown loss {self.loss!r}; known: {', '.join(LOSSES)}")
         if (
-            not 0 < self.epochs < 1e9
+            not 0 < self.epochs < TOO_MANY_EPOCHS
             or self.batch_size < 1
             or not 0 <= self.warmup < 1
             or not 2 <= self.weight_bits <= 8

@@ -240,6 +240,11 @@ def _short_scale(node: Node, constants: dict[str, Constant]) -> Node:
     return Node(node.op, (x, scale, *kept), node.output, node.attributes)
 
 
+def integer_kernels(graph: CanonicalGraph) -> frozenset[str]:
+    """The weights that convolutions on integers read, where all are that can be."""
+    return frozenset(graph.nodes[i].inputs[1] for i in plan_int8(graph).int8 if graph.nodes[i].op == "Conv")
+
+
 def weight_axes(graph: CanonicalGraph) -> tuple[int | None, ...]:
     """The axis of each weight's scales: its output channel, or None for vectors and short rows.
 
@@ -247,7 +252,7 @@ def weight_axes(graph: CanonicalGraph) -> tuple[int | None, ...]:
     have at most 8 bits, others as many as they need.
     """
     kernels = {op: {n.inputs[1] for n in graph.nodes if n.op == op} for op in ("Conv", "ConvTranspose")}
-    integers = {graph.nodes[i].inputs[1] for i in plan_int8(graph).int8 if graph.nodes[i].op == "Conv"}
+    integers = integer_kernels(graph)
     axes: list[int | None] = []
     for port in graph.weights:
         axis = 1 if port.name in kernels["ConvTranspose"] else 0
